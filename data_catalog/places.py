@@ -1,0 +1,55 @@
+"""Where things lie: every location comes from the environment, since it does not change results."""
+
+import json
+import os
+from pathlib import Path
+
+from data_catalog.store_files import write_atomically
+
+
+def home() -> Path:
+    """The folder that holds everything a run leaves behind (EVERGREEN_HOME, by default ./var)."""
+    return Path(os.environ.get("EVERGREEN_HOME", "var")).resolve()
+
+
+def store_root() -> Path:
+    """The artifact store (EVERGREEN_STORE, by default `store` in the home)."""
+    return Path(os.environ.get("EVERGREEN_STORE", home() / "store")).resolve()
+
+
+def catalog_path() -> Path:
+    """The DuckDB file (EVERGREEN_CATALOG, by default `catalog.duckdb` in the home)."""
+    return Path(os.environ.get("EVERGREEN_CATALOG", home() / "catalog.duckdb")).resolve()
+
+
+def results_root() -> Path:
+    """The result records of the cached tasks (EVERGREEN_RESULTS, by default `results` in the home)."""
+    return Path(os.environ.get("EVERGREEN_RESULTS", home() / "results")).resolve()
+
+
+def register_source(name: str, root: Path) -> None:
+    """Remember that shards called `<name>/...` lie under `root`; tables hold only the relative name."""
+    known = _registered()
+    if known.get(name) != str(root.resolve()):
+        write_atomically(_register(), json.dumps({**known, name: str(root.resolve())}, indent=1).encode())
+
+
+def locate_shard(shard: str) -> Path:
+    """The file behind `<source>/<relative path>`; EVERGREEN_SOURCES (a JSON object) overrides the register.
+
+    Raises KeyError with the known sources if `<source>` has never been ingested from this home.
+    """
+    source, _, relative = shard.partition("/")
+    roots = _registered() | json.loads(os.environ.get("EVERGREEN_SOURCES", "{}"))
+    if source not in roots:
+        raise KeyError(f"source {source!r} of shard {shard!r} has no known root, known: {sorted(roots)}; run its ingest, "
+                       'or set EVERGREEN_SOURCES=\'{"' + source + '": "/path"}\'')
+    return Path(roots[source]) / relative
+
+
+def _register() -> Path:
+    return home() / "sources.json"
+
+
+def _registered() -> dict[str, str]:
+    return json.loads(_register().read_text()) if _register().is_file() else {}
