@@ -1,0 +1,152 @@
+"""The backbone: any OpenCLIP model by name or folder, its tokenizer and its preprocessing. The one file that imports open_clip."""
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import open_clip
+import torch
+from torch import Tensor, nn
+
+from data_catalog.refs import Spec
+from data_catalog.store import locate, read_bytes, write_bytes
+from models.checkpoints import CheckpointRef, load, save
+
+CONFIG_FILE = "open_clip_config.json"
+
+
+class Preprocessing(Spec):
+    """What an image becomes before it enters the image tower."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+def import_checkpoint(model: str, pretrained: str | None = None) -> CheckpointRef:
+    """Store the weights of an OpenCLIP model and return their reference.
+
+    `model`: a name OpenCLIP knows, with `pretrained` a tag or the path of a weights file; or a folder with
+    `open_clip_config.json` and `open_clip_model.safetensors`. Raises ValueError when there are no weights.
+    """
+    with _quiet():
+        if _is_folder(model):
+            module = open_clip.create_model(f"local-dir:{model}", require_pretrained=True)
+        else:
+            _check_name(model, pretrained)
+            module = open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
+    backbone = describe(model, module)
+    return save(module.state_dict(), backbone, imported_from=model, pretrained=pretrained)
+
+
+def initialise(model: str, seed: int) -> CheckpointRef:
+    """Store random weights of the architecture `model` (a name or a folder), drawn from `seed`."""
+    with _quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = open_clip.create_model(_location(model), load_weights=False, pretrained_text=False)
+    return save(module.state_dict(), describe(model, module), initialised_from=Path(model).name, seed=seed)
+
+
+def describe(model: str, module: nn.Module) -> str:
+    """Store what it takes to build `module` again, without its weights, and return the digest."""
+    config = json.loads(json.dumps(open_clip.get_model_config(_location(model))))
+    preprocess = {k: v for k, v in open_clip.get_model_preprocess_cfg(module).items() if v is not None}
+    tokenizer = config["text_cfg"].get("tokenizer_kwargs", {})
+    if "bpe_path" in tokenizer:
+        tokenizer["bpe_path"] = write_bytes((Path(model) / tokenizer["bpe_path"]).read_bytes(), kind="bpe merges")
+    name = None if _is_folder(model) else model
+    return write_bytes(
+        json.dumps({"name": name, "model_cfg": config, "preprocess_cfg": preprocess}, sort_keys=True).encode(),
+        kind="backbone description",
+    )
+
+
+def build(checkpoint: CheckpointRef) -> nn.Module:
+    """The CLIP module of a checkpoint with its weights, in evaluation mode, on the CPU."""
+    module = build_empty(checkpoint.backbone)
+    module.load_state_dict(dict(load(checkpoint)))
+    return module.eval()
+
+
+def build_empty(backbone: str) -> nn.Module:
+    """The module a backbone description stands for, with weights nobody should rely on."""
+    with _quiet(), _as_folder(backbone) as folder, torch.random.fork_rng():
+        return open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+
+
+def tokenizer(backbone: str) -> Callable[[Sequence[str]], Tensor]:
+    """A function from texts to token ids [texts, context length]; longer texts are cut."""
+    with _quiet(), _as_folder(backbone) as folder:
+        encode = open_clip.get_tokenizer(f"local-dir:{folder}")
+    return lambda texts: encode(list(texts))
+
+
+@lru_cache(maxsize=64)
+def preprocessing(backbone: str) -> Preprocessing:
+    """Image size and normalisation of a backbone."""
+    config = json.loads(read_bytes(backbone))["preprocess_cfg"]
+    size = config["size"]
+    return Preprocessing(size=size if isinstance(size, int) else size[0], mean=config["mean"], std=config["std"])
+
+
+def normalise(images: Tensor, backbone: str) -> Tensor:
+    """`images`: uint8 [batch, 3, size, size]; returns what the image tower expects, in fp32, on the same device."""
+    wanted = preprocessing(backbone)
+    mean = torch.tensor(wanted.mean, device=images.device).view(1, 3, 1, 1) * 255
+    std = torch.tensor(wanted.std, device=images.device).view(1, 3, 1, 1) * 255
+    return (images.float() - mean) / std
+
+
+def export_folder(checkpoint: CheckpointRef, folder: Path) -> None:
+    """Write `checkpoint` as a folder that `open_clip.create_model("local-dir:...")` loads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_config(checkpoint.backbone, folder)
+    (folder / "open_clip_model.safetensors").write_bytes(locate(checkpoint.digest).read_bytes())
+
+
+@contextlib.contextmanager
+def _as_folder(backbone: str) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        _write_config(backbone, Path(folder))
+        yield folder
+
+
+def _write_config(backbone: str, folder: Path) -> None:
+    config = json.loads(read_bytes(backbone))
+    merges = config["model_cfg"]["text_cfg"].get("tokenizer_kwargs", {})
+    if "bpe_path" in merges:
+        (folder / "bpe.txt.gz").write_bytes(read_bytes(merges["bpe_path"]))
+        merges["bpe_path"] = str(folder / "bpe.txt.gz")
+    (folder / CONFIG_FILE).write_text(json.dumps(config))
+
+
+def _is_folder(model: str) -> bool:
+    return Path(model).is_dir()
+
+
+def _location(model: str) -> str:
+    return f"local-dir:{model}" if _is_folder(model) else model
+
+
+def _check_name(model: str, pretrained: str | None) -> None:
+    if model not in open_clip.list_models():
+        raise ValueError(f"{model!r} is neither a folder with {CONFIG_FILE} nor a model OpenCLIP knows; "
+                         "list them with `python -c 'import open_clip; print(open_clip.list_models())'`")
+    if not pretrained:
+        raise ValueError(f"model {model!r} was given without weights: set `pretrained` to one of "
+                         f"{open_clip.list_pretrained_tags_by_model(model)} or to the path of a weights file")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """OpenCLIP warns on the root logger about folders without weights, which is what `build_empty` gives it."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(previous)

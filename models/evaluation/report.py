@@ -1,0 +1,165 @@
+"""What evaluation and a whole experiment leave behind: reports, their summaries, and the stored record."""
+
+import math
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from data_catalog import store
+from data_catalog.refs import Ref, Spec
+from data_catalog.stream import StepSummary
+
+SUMMARY_METRICS = ("accuracy_top1", "recall_at_5")  # one of them per dataset enters the summaries (reference 9.2)
+
+
+class Score(Spec):
+    """One metric of one checkpoint on one dataset."""
+
+    dataset: str
+    metric: str
+    value: float = Field(ge=0, le=1)
+    samples: int = Field(ge=1)
+
+
+class EvalReport(Spec):
+    """The scores of one checkpoint."""
+
+    checkpoint: str  # digest
+    scores: tuple[Score, ...]
+
+
+class StepScores(Spec):
+    """The summary of one step: what was learned, what was kept, and both in one number."""
+
+    step: int = Field(ge=-1)  # -1: before the first update
+    knowledge_accumulation: float = Field(ge=0, le=1)
+    zero_shot_retention: float = Field(ge=0, le=1)
+    geometric_mean: float = Field(ge=0, le=1)
+
+
+class StepRecord(Spec):
+    """One step of one recipe: what it saw, what it made, what it cost and what came of it."""
+
+    step: int = Field(ge=0)
+    scores: EvalReport
+    summary: StepScores
+    expert: str  # digest of the weights straight after the update
+    deployed: str  # digest of the weights after the merge
+    step_plan: str  # digest
+    curves: str  # digest of a table: iteration, loss, lr, logit_scale, gradient_norm, samples_per_second
+    iterations: int = Field(ge=0)
+    draws: dict[str, int]  # pool -> samples drawn
+    mafs_planned: float | None = None
+    mafs_used: float | None = None
+    seconds: float = Field(ge=0)
+
+
+class RecipeRecord(Spec):
+    """One way of going through the stream."""
+
+    name: str
+    description: str
+    steps: tuple[StepRecord, ...] = Field(min_length=1)
+
+
+class StageRecord(Spec):
+    """One stage of the run: whether its work was done or re-used, and why."""
+
+    stage: str
+    label: str
+    reused: bool
+    reason: str
+    seconds: float = Field(ge=0)
+
+
+class ExperimentRecord(Spec):
+    """Everything the report of an experiment is made from."""
+
+    name: str
+    seed: int
+    config: str  # YAML
+    adaptation: tuple[str, ...]
+    retention: tuple[str, ...]
+    zero_shot: EvalReport
+    zero_shot_summary: StepScores
+    pretrained: str  # digest
+    recipes: tuple[RecipeRecord, ...]
+    stream: tuple[StepSummary, ...]
+    stages: tuple[StageRecord, ...]
+
+
+class StreamReport(Ref):
+    """A stored ExperimentRecord with its two curves per recipe, one value per step."""
+
+    accumulation: dict[str, tuple[float, ...]]
+    retention: dict[str, tuple[float, ...]]
+
+
+def primary(report: EvalReport) -> dict[str, float]:
+    """Dataset -> the one value that enters the summaries: top-1 accuracy or recall@5."""
+    return {score.dataset: score.value for score in report.scores if score.metric in SUMMARY_METRICS}
+
+
+def knowledge_accumulation(report: EvalReport, adaptation: Sequence[str]) -> float:
+    """Mean score over the sets that the stream adapts to, seen or not yet seen; unweighted by their size."""
+    return _mean(report, adaptation, "adaptation")
+
+
+def zero_shot_retention(report: EvalReport, retention: Sequence[str]) -> float:
+    """Mean score over the sets that the stream never shows; unweighted by their size."""
+    return _mean(report, retention, "retention")
+
+
+def geometric_mean(knowledge: float, retention: float) -> float:
+    """Both summaries in one number, which is low when either is."""
+    return math.sqrt(knowledge * retention)
+
+
+def summarise(step: int, report: EvalReport, adaptation: Sequence[str], retention: Sequence[str]) -> StepScores:
+    """The summary of `report`; step -1 stands for the weights before the first update."""
+    knowledge = knowledge_accumulation(report, adaptation)
+    kept = zero_shot_retention(report, retention)
+    return StepScores(
+        step=step,
+        knowledge_accumulation=knowledge,
+        zero_shot_retention=kept,
+        geometric_mean=geometric_mean(knowledge, kept),
+    )
+
+
+def store_record(record: ExperimentRecord) -> StreamReport:
+    """Store `record` as JSON and return its reference."""
+    digest = store.write_bytes(record.model_dump_json(indent=1).encode(), kind="experiment record", name=record.name)
+    summaries = {recipe.name: [step.summary for step in recipe.steps] for recipe in record.recipes}
+    return StreamReport(
+        digest=digest,
+        accumulation={name: tuple(s.knowledge_accumulation for s in steps) for name, steps in summaries.items()},
+        retention={name: tuple(s.zero_shot_retention for s in steps) for name, steps in summaries.items()},
+    )
+
+
+def load_record(digest: str) -> ExperimentRecord:
+    """The record stored under `digest`; raises MissingArtifact."""
+    return ExperimentRecord.model_validate_json(store.read_bytes(digest))
+
+
+def best_recipe(record: ExperimentRecord) -> RecipeRecord:
+    """The recipe with the highest geometric mean after its last step; the first of equals."""
+    return max(record.recipes, key=lambda recipe: recipe.steps[-1].summary.geometric_mean)
+
+
+def forgetting(record: ExperimentRecord, recipe: RecipeRecord) -> dict[str, float]:
+    """Dataset -> its best score so far, the zero-shot one included, minus its score after the last step."""
+    history = [primary(record.zero_shot)] + [primary(step.scores) for step in recipe.steps]
+    datasets = (*record.adaptation, *record.retention)
+    return {name: max(scores[name] for scores in history) - history[-1][name] for name in datasets}
+
+
+def _mean(report: EvalReport, datasets: Sequence[str], role: str) -> float:
+    if not datasets:
+        raise ValueError(f"no {role} sets named: their mean is undefined; name at least one in the configuration")
+    values = primary(report)
+    if missing := sorted(set(datasets) - set(values)):
+        raise ValueError(f"the report of {report.checkpoint[:19]} lacks the {role} sets {', '.join(missing)}; "
+                         f"it holds {', '.join(sorted(values)) or 'none'}: evaluate the missing ones")
+    return math.fsum(values[name] for name in datasets) / len(datasets)

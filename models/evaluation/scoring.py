@@ -1,0 +1,180 @@
+"""Scores a checkpoint on any number of evaluation sets in one pass over their images (performance.md section 7)."""
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
+
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from data_catalog import store
+from data_catalog.eval_sets import EvalSet
+from data_catalog.shards import read_sample
+from models import clip
+from models.batches import decode_for_evaluation
+from models.checkpoints import CheckpointRef
+from models.evaluation import kept_scores
+from models.evaluation.report import EvalReport, Score
+from models.evaluation.retrieval import recall_at_k
+from models.evaluation.zero_shot import count_hits
+
+IMAGE_COLUMNS = ["shard", "offset", "length", "hash"]
+TOP_5_CLASSES = 10  # with fewer classes the top-5 accuracy says little
+
+
+def evaluate(checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size: int = 256) -> EvalReport:
+    """The scores of `checkpoint` on `eval_sets`, in their order; what was scored before is looked up.
+
+    Raises ValueError on an evaluation set that is empty or named twice, and on features that are not finite.
+    """
+    _refuse_unusable(eval_sets)
+    found = {eval_set.name: kept_scores.find(checkpoint, eval_set) for eval_set in eval_sets}
+    pending = [eval_set for eval_set in eval_sets if found[eval_set.name] is None]
+    for eval_set, scores in _score_all(checkpoint, pending, batch_size) if pending else ():
+        kept_scores.keep(checkpoint, eval_set, scores)
+        found[eval_set.name] = scores
+    return EvalReport(checkpoint=checkpoint.digest, scores=tuple(score for scores in found.values() for score in scores))
+
+
+def _refuse_unusable(eval_sets: Sequence[EvalSet]) -> None:
+    names = [eval_set.name for eval_set in eval_sets]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"evaluation sets named twice: {', '.join(twice)}; a report holds one score per dataset and metric")
+    if empty := [eval_set.name for eval_set in eval_sets if eval_set.samples == 0]:
+        raise ValueError(f"evaluation sets without images: {', '.join(empty)}; leave them out or ingest their test split")
+
+
+@torch.inference_mode()
+def _score_all(
+    checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size: int
+) -> Iterator[tuple[EvalSet, tuple[Score, ...]]]:
+    model = clip.build(checkpoint)
+    texts = {eval_set.name: json.loads(store.read_bytes(eval_set.texts)) for eval_set in eval_sets}
+    distinct = list(dict.fromkeys(text for some in texts.values() for text in some))
+    row_of = {text: row for row, text in enumerate(distinct)}
+    embeddings = _embed_texts(model, clip.tokenizer(checkpoint), distinct, batch_size)
+    batches = _image_batches(eval_sets, clip.image_size(checkpoint), batch_size)
+    for eval_set, group in groupby(batches, key=itemgetter(0)):
+        own = embeddings[torch.tensor([row_of[text] for text in texts[eval_set.name]], device=embeddings.device)]
+        features = (_embed_images(model, checkpoint, images) for _, images in group)
+        score = _classification if eval_set.kind == "classification" else _retrieval
+        yield eval_set, score(eval_set, features, own, checkpoint)
+
+
+def _embed_texts(model: nn.Module, tokenize: Callable, texts: list[str], batch_size: int) -> Tensor:
+    """Normalised float32 embeddings [texts, dim] on the device of `model`."""
+    with _precision(model):
+        batches = [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
+        parts = [model.encode_text(tokenize(batch).to(_device(model)), normalize=True) for batch in batches]
+    return torch.cat(parts).float()
+
+
+def _embed_images(model: nn.Module, checkpoint: CheckpointRef, images: Tensor) -> Tensor:
+    with _precision(model):
+        pixels = clip.normalise(images.to(_device(model), non_blocking=True), checkpoint)
+        return model.encode_image(pixels, normalize=True).float()
+
+
+def _precision(model: nn.Module) -> torch.autocast:
+    """Half precision on a GPU: float16 keeps three more bits of a feature than bfloat16; overflow is refused later."""
+    device = _device(model).type
+    return torch.autocast(device, dtype=torch.float16, enabled=device == "cuda")
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _classification(
+    eval_set: EvalSet, features: Iterable[Tensor], classes: Tensor, checkpoint: CheckpointRef
+) -> tuple[Score, ...]:
+    targets = _targets(eval_set, len(classes)).to(classes.device)
+    names = {"accuracy_top1": 1} | ({"accuracy_top5": 5} if len(classes) >= TOP_5_CLASSES else {})
+    hits = torch.zeros(len(names), dtype=torch.int64, device=classes.device)
+    finite = classes.isfinite().all()
+    for images in features:
+        answers, targets = targets[: len(images)], targets[len(images) :]
+        hits += count_hits(images, classes, answers, tuple(names.values()))
+        finite &= images.isfinite().all()
+    _refuse_not_finite(finite, eval_set, checkpoint)
+    values = zip(names, hits.tolist(), strict=True)
+    return tuple(_score(eval_set, metric, count / eval_set.samples) for metric, count in values)
+
+
+def _retrieval(
+    eval_set: EvalSet, features: Iterable[Tensor], texts: Tensor, checkpoint: CheckpointRef
+) -> tuple[Score, ...]:
+    images = torch.cat(list(features))
+    _refuse_not_finite(images.isfinite().all() & texts.isfinite().all(), eval_set, checkpoint)
+    names = {"recall_at_1": 1, "recall_at_5": 5}
+    owners = _owners(eval_set, len(texts)).to(texts.device)
+    values = zip(names, recall_at_k(images, texts, owners, tuple(names.values())), strict=True)
+    return tuple(_score(eval_set, metric, value) for metric, value in values)
+
+
+def _score(eval_set: EvalSet, metric: str, value: float) -> Score:
+    return Score(dataset=eval_set.name, metric=metric, value=value, samples=eval_set.samples)
+
+
+def _targets(eval_set: EvalSet, classes: int) -> Tensor:
+    column = store.read_table(eval_set.digest, ["target"])["target"]
+    targets = torch.from_numpy(column.to_numpy()).long()
+    if column.null_count or int(targets.min()) < 0 or int(targets.max()) >= classes:
+        raise ValueError(f"{eval_set.name} has targets outside its {classes} classes, or images without one; "
+                         "the class names of the dataset do not fit its samples")
+    return targets
+
+
+def _owners(eval_set: EvalSet, texts: int) -> Tensor:
+    """The image of each text; never its class target, which reference 9.1 describes as a defect."""
+    table = store.read_table(eval_set.digest, ["first_text", "last_text"])
+    first, last = (torch.from_numpy(table[name].to_numpy().copy()).long() for name in table.column_names)
+    owners = torch.repeat_interleave(last - first)
+    if len(owners) != texts:
+        raise ValueError(f"the images of {eval_set.name} own {len(owners)} texts, but it has {texts}; compose it again")
+    return owners
+
+
+def _refuse_not_finite(finite: Tensor, eval_set: EvalSet, checkpoint: CheckpointRef) -> None:
+    if not bool(finite):
+        raise ValueError(f"checkpoint {checkpoint.digest[:19]} gives features that are not finite on {eval_set.name}: "
+                         "its training has diverged; lower the learning rate")
+
+
+def _image_batches(
+    eval_sets: Sequence[EvalSet], size: int, batch_size: int
+) -> Iterator[tuple[EvalSet, Tensor]]:
+    """All images, set by set, as uint8 [n, 3, size, size]; no batch spans two sets, so a score depends on its set alone."""
+
+    def load(job: tuple[EvalSet, pa.Table]) -> tuple[EvalSet, Tensor]:
+        eval_set, rows = job
+        return eval_set, decode_for_evaluation([read_sample(**row) for row in rows.to_pylist()], size)
+
+    return _ahead(load, _jobs(eval_sets, batch_size), workers=len(os.sched_getaffinity(0)))
+
+
+def _jobs(eval_sets: Sequence[EvalSet], batch_size: int) -> Iterator[tuple[EvalSet, pa.Table]]:
+    for eval_set in eval_sets:
+        rows = store.read_table(eval_set.digest, IMAGE_COLUMNS)
+        for start in range(0, len(rows), batch_size):
+            yield eval_set, rows.slice(start, batch_size)
+
+
+def _ahead(load: Callable, jobs: Iterable, workers: int) -> Iterator:
+    """`load` of every job in order, a few of them ahead on threads: decoding releases the interpreter lock."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(load, job))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
