@@ -39,8 +39,7 @@ def import_checkpoint(model: str, pretrained: str | None = None) -> CheckpointRe
         else:
             _check_name(model, pretrained)
             module = open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
-    backbone = describe(model, module)
-    return save(module.state_dict(), backbone, imported_from=model, pretrained=pretrained)
+    return save(module.state_dict(), describe(model), imported_from=model, pretrained=pretrained)
 
 
 def initialise(model: str, seed: int) -> CheckpointRef:
@@ -48,21 +47,20 @@ def initialise(model: str, seed: int) -> CheckpointRef:
     with _quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
         module = open_clip.create_model(_location(model), load_weights=False, pretrained_text=False)
-    return save(module.state_dict(), describe(model, module), initialised_from=Path(model).name, seed=seed)
+    return save(module.state_dict(), describe(model), initialised_from=Path(model).name, seed=seed)
 
 
-def describe(model: str, module: nn.Module) -> str:
-    """Store what it takes to build `module` again, without its weights, and return the digest."""
+def describe(model: str) -> str:
+    """Store what it takes to build the architecture `model` (a name or a folder) and return the digest."""
     config = json.loads(json.dumps(open_clip.get_model_config(_location(model))))
-    preprocess = {k: v for k, v in open_clip.get_model_preprocess_cfg(module).items() if v is not None}
     tokenizer = config["text_cfg"].get("tokenizer_kwargs", {})
     if "bpe_path" in tokenizer:
         tokenizer["bpe_path"] = write_bytes((Path(model) / tokenizer["bpe_path"]).read_bytes(), kind="bpe merges")
-    name = None if _is_folder(model) else model
-    return write_bytes(
-        json.dumps({"name": name, "model_cfg": config, "preprocess_cfg": preprocess}, sort_keys=True).encode(),
-        kind="backbone description",
-    )
+    with _quiet(), torch.device("meta"):  # the module alone knows its preprocessing
+        module = open_clip.create_model(_location(model), load_weights=False, pretrained_text=False, device="meta")
+    preprocess = {k: v for k, v in open_clip.get_model_preprocess_cfg(module).items() if v is not None}
+    description = {"model_cfg": config, "preprocess_cfg": preprocess}
+    return write_bytes(json.dumps(description, sort_keys=True).encode(), kind="backbone", model=Path(model).name)
 
 
 def build(checkpoint: CheckpointRef) -> nn.Module:
@@ -72,10 +70,11 @@ def build(checkpoint: CheckpointRef) -> nn.Module:
     return module.eval()
 
 
-def build_empty(backbone: str) -> nn.Module:
+def build_empty(backbone: str, device: str = "cpu") -> nn.Module:
     """The module a backbone description stands for, with weights nobody should rely on."""
-    with _quiet(), _as_folder(backbone) as folder, torch.random.fork_rng():
-        return open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+    with _quiet(), _as_folder(backbone) as folder, torch.random.fork_rng(), torch.device(device):
+        location = f"local-dir:{folder}"
+        return open_clip.create_model(location, load_weights=False, pretrained_text=False, device=device)
 
 
 def tokenizer(backbone: str) -> Callable[[Sequence[str]], Tensor]:
@@ -91,6 +90,11 @@ def preprocessing(backbone: str) -> Preprocessing:
     config = json.loads(read_bytes(backbone))["preprocess_cfg"]
     size = config["size"]
     return Preprocessing(size=size if isinstance(size, int) else size[0], mean=config["mean"], std=config["std"])
+
+
+def context_length(backbone: str) -> int:
+    """Token positions of the text tower."""
+    return json.loads(read_bytes(backbone))["model_cfg"]["text_cfg"].get("context_length", 77)
 
 
 def normalise(images: Tensor, backbone: str) -> Tensor:

@@ -1,0 +1,118 @@
+"""From a step plan to batches: any iteration's batch is a pure function of (plan, seed, iteration)."""
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data_catalog.seeds import rng
+from data_catalog.shards import read_sample
+from data_catalog.store import read_table
+from data_catalog.stream import StepPlan
+
+CROP_AREA = (0.9, 1.0)  # share of the image a training crop covers
+CROP_ASPECT = (3 / 4, 4 / 3)  # width over height
+_TRIES = 10
+
+
+class Batch(NamedTuple):
+    """One iteration's samples, rows in the order update, buffer, pretraining."""
+
+    images: Tensor  # uint8 [batch, 3, size, size]
+    tokens: Tensor  # int64 [batch, context]
+
+
+class StepBatches:
+    """The batches of one step, decoded ahead of their use."""
+
+    def __init__(self, plan: StepPlan, size: int, tokenize: Callable[[Sequence[str]], Tensor], seed: int):
+        self._rows = read_table(plan.digest, ["shard", "offset", "length", "hash", "text"])
+        self._plan, self._size, self._tokenize, self._seed = plan, size, tokenize, seed
+
+    def batch(self, iteration: int) -> Batch:
+        """The batch of `iteration`, decoded now."""
+        rows = self._rows.slice(iteration * self._plan.batch_size, self._plan.batch_size)
+        draws = rng(self._seed, "crop", self._plan.step, iteration)
+        images = [decode(blob) for blob in read_blobs(rows)]
+        boxes = crop_boxes(np.array([image.size for image in images]), draws)
+        crops = [_resized(image.crop(tuple(box)), self._size) for image, box in zip(images, boxes, strict=True)]
+        return Batch(_stacked(crops), self._tokenize(rows["text"].to_pylist()))
+
+    def ahead(self, start: int, workers: int = 2, depth: int = 4) -> Iterator[Batch]:
+        """The batches from `start` to the end of the step, up to `depth` of them prepared in the background."""
+        with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
+            waiting = [pool.submit(self.batch, k) for k in range(start, min(start + depth, self._plan.iterations))]
+            try:
+                for k in range(start, self._plan.iterations):
+                    ready = waiting.pop(0).result()
+                    if k + depth < self._plan.iterations:
+                        waiting.append(pool.submit(self.batch, k + depth))
+                    yield ready
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def decode_for_evaluation(blobs: Sequence[bytes], size: int) -> Tensor:
+    """Shorter side to `size` (bicubic), centre crop: uint8 [images, 3, size, size]."""
+    return _stacked([_centre(decode(blob), size) for blob in blobs])
+
+
+def decode(blob: bytes) -> Image.Image:
+    """An encoded image as RGB."""
+    with Image.open(io.BytesIO(blob)) as image:
+        return image.convert("RGB")
+
+
+def read_blobs(rows: pa.Table) -> list[bytes]:
+    """The encoded images of rows with columns shard, offset, length and hash."""
+    columns = (rows[name].to_pylist() for name in ("shard", "offset", "length", "hash"))
+    return [read_sample(*row) for row in zip(*columns, strict=True)]
+
+
+def crop_boxes(sizes: np.ndarray, draws: np.random.Generator) -> np.ndarray:
+    """A random training crop per image: int [images, 4] as left, top, right, bottom.
+
+    `sizes`: [images, 2] as width, height. Area and log aspect ratio are uniform; where none of ten tries fits inside
+    the image, the largest centred crop of an allowed aspect is taken (FoMo-in-Flux, arXiv 2408.14471, appendix).
+    """
+    count = len(sizes)
+    area = draws.uniform(*CROP_AREA, (count, _TRIES)) * sizes.prod(1, keepdims=True)
+    aspect = np.exp(draws.uniform(*np.log(CROP_ASPECT), (count, _TRIES)))
+    tried = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], -1).round().astype(int)  # [images, tries, 2]
+    fits = (tried <= sizes[:, None]).all(-1) & (tried > 0).all(-1)
+    chosen = tried[np.arange(count), fits.argmax(1)]
+    crop = np.where(fits.any(1, keepdims=True), chosen, _largest(sizes))
+    corner = np.floor(draws.random((count, 2)) * (sizes - crop + 1)).astype(int)
+    corner = np.where(fits.any(1, keepdims=True), corner, (sizes - crop) // 2)
+    return np.concatenate([corner, corner + crop], 1)
+
+
+def _largest(sizes: np.ndarray) -> np.ndarray:
+    width, height = sizes[:, 0], sizes[:, 1]
+    low, high = CROP_ASPECT
+    return np.stack([
+        np.minimum(width, (height * high).round().astype(int)),
+        np.minimum(height, (width / low).round().astype(int)),
+    ], 1)
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    scale = size / min(width, height)
+    scaled = image.resize((max(size, int(width * scale)), max(size, int(height * scale))), Image.Resampling.BICUBIC)
+    left, top = round((scaled.width - size) / 2), round((scaled.height - size) / 2)
+    return scaled.crop((left, top, left + size, top + size))
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    return image.resize((size, size), Image.Resampling.BICUBIC)
+
+
+def _stacked(images: Sequence[Image.Image]) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()

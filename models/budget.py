@@ -1,0 +1,132 @@
+"""Compute as an input: memory-adjusted FLOPs (MAFs) of an update method and the iterations a budget buys.
+
+FoMo-in-Flux, arXiv 2408.14471, section 3.2. MAF = GFLOPs of one iteration x peak memory relative to full finetuning.
+FLOPs and memory come from the very step `train.py` runs, on fake tensors: no device, no data, no weights.
+"""
+
+import math
+import weakref
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
+
+from data_catalog.refs import Spec
+from models import clip
+from models.train import optimizer_for, training_step
+from models.updates import AnyMethod, UpdateSpec
+from models.updates.finetune import Finetune
+
+PAPER_TOTAL_MAFS = 1.8e9  # GFLOPs, the whole stream, in FoMo-in-Flux with ViT-B/16
+
+
+class Iterations(Spec):
+    """A number of iterations per step, given directly."""
+
+    kind: Literal["iterations"] = "iterations"
+    per_step: int = Field(ge=1)
+
+
+class Mafs(Spec):
+    """Memory-adjusted GFLOPs for the whole stream, shared equally by its steps."""
+
+    kind: Literal["mafs"] = "mafs"
+    total: float = Field(PAPER_TOTAL_MAFS, gt=0)
+
+
+AnyBudget = Annotated[Iterations | Mafs, Field(discriminator="kind")]
+
+
+class StepCost(NamedTuple):
+    """What one iteration of a method costs."""
+
+    gflops: float
+    memory_multiplier: float  # peak memory relative to full finetuning, to four decimals as in the paper
+
+    @property
+    def mafs(self) -> float:
+        """Memory-adjusted GFLOPs of one iteration."""
+        return self.gflops * self.memory_multiplier
+
+
+def iterations_for(total_mafs: float, mafs_per_iteration: float, steps: int) -> int:
+    """round_half_up(total / MAF / steps), the rule that reproduces the paper's tables; at least one iteration.
+
+    Raises ValueError when the budget does not buy one iteration per step.
+    """
+    iterations = math.floor(total_mafs / mafs_per_iteration / steps + 0.5)
+    if iterations < 1:
+        raise ValueError(f"a budget of {total_mafs:.4g} MAFs buys no iteration in each of {steps} steps at "
+                         f"{mafs_per_iteration:.4g} MAFs an iteration; give more MAFs or fewer steps")
+    return iterations
+
+
+def cost(backbone: str, method: AnyMethod, batch_size: int) -> StepCost:
+    """The cost of one iteration of `method` at `batch_size`, measured on fake tensors."""
+    gflops, peak = _measure(backbone, method, batch_size)
+    full = peak if isinstance(method, Finetune) else _measure(backbone, Finetune(), batch_size)[1]
+    return StepCost(gflops, round(peak / full, 4))
+
+
+def _measure(backbone: str, method: AnyMethod, batch_size: int) -> tuple[float, int]:
+    """GFLOPs and peak bytes of one training iteration."""
+    spec = UpdateSpec(method=method, precision="bf16")
+    size, context = clip.preprocessing(backbone).size, clip.context_length(backbone)
+    with torch.device("meta"):
+        prepared = method.prepare(clip.build_empty(backbone, "meta").train(), seed=0)
+    with FakeTensorMode(), _PeakMemory() as memory:
+        model = _fake(prepared)
+        memory.count(*model.parameters(), *model.buffers())
+        optimizer = optimizer_for(model, spec)
+        images = torch.empty(batch_size, 3, size, size)
+        tokens = torch.zeros(batch_size, context, dtype=torch.int64)
+        with FlopCounterMode(display=False) as counter:
+            training_step(model, optimizer, images, tokens, spec)
+    return counter.get_total_flops() / 1e9, memory.peak
+
+
+def _fake(model: nn.Module) -> nn.Module:
+    """`model` with its meta tensors as fake CPU ones, so that operators choose the kernels of a real device.
+
+    On meta tensors attention takes the unfused path, whose backward counts one product fewer than the paper's figures.
+    """
+    for module in model.modules():
+        for own in (module._parameters, module._buffers):
+            for name, tensor in own.items():
+                if tensor is not None:
+                    fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+                    own[name] = nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+    return model
+
+
+class _PeakMemory(TorchDispatchMode):
+    """Follows the storages alive during the block, rounded up to the allocator's blocks of 512 bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = self._now = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.count(*(leaf for leaf in tree_iter(result) if isinstance(leaf, torch.Tensor)))
+        return result
+
+    def count(self, *tensors: torch.Tensor) -> None:
+        """Add the storages of `tensors` that are not followed yet."""
+        for storage in (tensor.untyped_storage() for tensor in tensors):
+            key, size = storage._cdata, -(-storage.nbytes() // 512) * 512
+            if key not in self._seen:
+                self._seen.add(key)
+                self._now += size
+                self.peak = max(self.peak, self._now)
+                weakref.finalize(storage, self._release, key, size)
+
+    def _release(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self._now -= size
