@@ -47,6 +47,13 @@ def locate_shard(shard: str) -> Path:
     return Path(roots[source]) / relative
 
 
+def located(path: str) -> str:
+    """`path` itself if it exists or is a plain name, else the file that `<source>/<relative path>` stands for."""
+    if Path(path).exists() or "/" not in path or Path(path).is_absolute():
+        return path
+    return str(locate_shard(path))
+
+
 def _register() -> Path:
     return home() / "sources.json"
 

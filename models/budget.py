@@ -6,7 +6,7 @@ FLOPs and memory come from the very step `train.py` runs, on fake tensors: no de
 
 import math
 import weakref
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -21,7 +21,9 @@ from models import clip
 from models.train import optimizer_for, training_step
 from models.updates import AnyMethod, UpdateSpec
 from models.updates.finetune import Finetune
+from models.updates.lora import Lora
 
+METHODS = (Finetune(), Lora(rank=4), Lora(rank=64))  # what a forecast covers, as in the paper's table
 PAPER_TOTAL_MAFS = 1.8e9  # GFLOPs, the whole stream, in FoMo-in-Flux with ViT-B/16
 
 
@@ -42,7 +44,7 @@ class Mafs(Spec):
 AnyBudget = Annotated[Iterations | Mafs, Field(discriminator="kind")]
 
 
-class StepCost(NamedTuple):
+class StepCost(Spec):
     """What one iteration of a method costs."""
 
     gflops: float
@@ -70,7 +72,23 @@ def cost(backbone: str, method: AnyMethod, batch_size: int) -> StepCost:
     """The cost of one iteration of `method` at `batch_size`, measured on fake tensors."""
     gflops, peak = _measure(backbone, method, batch_size)
     full = peak if isinstance(method, Finetune) else _measure(backbone, Finetune(), batch_size)[1]
-    return StepCost(gflops, round(peak / full, 4))
+    return StepCost(gflops=gflops, memory_multiplier=round(peak / full, 4))
+
+
+def forecast(model: str, batch_size: int, steps: int, total: float) -> list[dict]:
+    """One row per method: its cost, and the iterations per step that `total` MAFs buy in a stream of `steps`."""
+    backbone = clip.describe(model)
+    rows = []
+    for method in METHODS:
+        price = cost(backbone, method, batch_size)
+        rows.append({
+            "method": method.name(),
+            "gflops_per_iteration": price.gflops,
+            "memory_multiplier": price.memory_multiplier,
+            "mafs_per_iteration": price.mafs,
+            "iterations_per_step": iterations_for(total, price.mafs, steps),
+        })
+    return rows
 
 
 def _measure(backbone: str, method: AnyMethod, batch_size: int) -> tuple[float, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import open_clip
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from data_catalog.refs import Spec
 from data_catalog.store import locate, read_bytes, write_bytes
@@ -39,7 +40,7 @@ def import_checkpoint(model: str, pretrained: str | None = None) -> CheckpointRe
         else:
             _check_name(model, pretrained)
             module = open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
-    return save(module.state_dict(), describe(model), imported_from=model, pretrained=pretrained)
+    return save(module.state_dict(), describe(model, module), imported_from=model, pretrained=pretrained)
 
 
 def initialise(model: str, seed: int) -> CheckpointRef:
@@ -50,14 +51,17 @@ def initialise(model: str, seed: int) -> CheckpointRef:
     return save(module.state_dict(), describe(model), initialised_from=Path(model).name, seed=seed)
 
 
-def describe(model: str) -> str:
-    """Store what it takes to build the architecture `model` (a name or a folder) and return the digest."""
+def describe(model: str, loaded: nn.Module | None = None) -> str:
+    """Store what it takes to build the architecture `model` (a name or a folder) and return the digest.
+
+    `loaded`: the model with its weights, which may prescribe another preprocessing than the architecture does.
+    """
     config = json.loads(json.dumps(open_clip.get_model_config(_location(model))))
     tokenizer = config["text_cfg"].get("tokenizer_kwargs", {})
     if "bpe_path" in tokenizer:
         tokenizer["bpe_path"] = write_bytes((Path(model) / tokenizer["bpe_path"]).read_bytes(), kind="bpe merges")
-    with _quiet(), torch.device("meta"):  # the module alone knows its preprocessing
-        module = open_clip.create_model(_location(model), load_weights=False, pretrained_text=False, device="meta")
+    with _quiet(), torch.device("meta"):
+        module = loaded or open_clip.create_model(_location(model), load_weights=False, pretrained_text=False, device="meta")
     preprocess = {k: v for k, v in open_clip.get_model_preprocess_cfg(module).items() if v is not None}
     description = {"model_cfg": config, "preprocess_cfg": preprocess}
     return write_bytes(json.dumps(description, sort_keys=True).encode(), kind="backbone", model=Path(model).name)
@@ -71,8 +75,11 @@ def build(checkpoint: CheckpointRef) -> nn.Module:
 
 
 def build_empty(backbone: str, device: str = "cpu") -> nn.Module:
-    """The module a backbone description stands for, with weights nobody should rely on."""
-    with _quiet(), _as_folder(backbone) as folder, torch.random.fork_rng(), torch.device(device):
+    """The module a backbone description stands for, with weights nobody should rely on.
+
+    Takes no random number: an evaluation beside a training must not disturb the generator that training draws from.
+    """
+    with _quiet(), _as_folder(backbone) as folder, torch.device(device), _WithoutRandomInit():
         location = f"local-dir:{folder}"
         return open_clip.create_model(location, load_weights=False, pretrained_text=False, device=device)
 
@@ -110,6 +117,21 @@ def export_folder(checkpoint: CheckpointRef, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _write_config(checkpoint.backbone, folder)
     (folder / "open_clip_model.safetensors").write_bytes(locate(checkpoint.digest).read_bytes())
+
+
+class _WithoutRandomInit(TorchFunctionMode):
+    """Leaves tensors of this thread as allocated where a constructor would fill them from the global generator."""
+
+    _filling = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_", "kaiming_normal_"})
+    _making = frozenset({"randn", "rand"})
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        if name in self._filling:
+            return args[0] if args else kwargs["tensor"]
+        if name in self._making:
+            return torch.zeros(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
 
 
 @contextlib.contextmanager

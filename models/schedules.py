@@ -59,7 +59,7 @@ class CosineAutoregressive(Cosine):
         """The multiplier at the end of the warm-up of a step: 1 in the first, lower in each later one."""
         if position.step == 0:
             return 1.0
-        decaying = position.iterations - ceil(self.warmup * position.iterations)
+        decaying = max(1, position.iterations - ceil(self.warmup * position.iterations))
         elapsed = position.step * decaying + 1
         return _lerp(_half_cosine(elapsed / ((position.step + 1) * decaying)), FLOOR, 1.0)
 

@@ -1,0 +1,10 @@
+"""The kinds of raw sources."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from data_catalog.sources.fomo_in_flux import FomoInFlux
+from data_catalog.sources.synthetic import Synthetic
+
+AnySource = Annotated[Synthetic | FomoInFlux, Field(discriminator="kind")]

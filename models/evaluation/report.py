@@ -10,6 +10,7 @@ from data_catalog.refs import Ref, Spec
 from data_catalog.stream import StepSummary
 
 SUMMARY_METRICS = ("accuracy_top1", "recall_at_5")  # one of them per dataset enters the summaries (reference 9.2)
+NOTICEABLE = 0.01  # smaller changes of a summary are called none in the verdict
 
 
 class Score(Spec):
@@ -155,11 +156,68 @@ def forgetting(record: ExperimentRecord, recipe: RecipeRecord) -> dict[str, floa
     return {name: max(scores[name] for scores in history) - history[-1][name] for name in datasets}
 
 
+def verdict(record: ExperimentRecord) -> list[str]:
+    """One plain sentence per recipe, and a last one that names the best."""
+    best = best_recipe(record)
+    reached = best.steps[-1].summary.geometric_mean
+    return [f"{recipe.name} {_outcome(record, recipe)}." for recipe in record.recipes] + [
+        f"Best balance of both: {best.name}, with a geometric mean of {reached:.3f} "
+        f"(zero-shot: {record.zero_shot_summary.geometric_mean:.3f})."
+    ]
+
+
+def score_rows(record: ExperimentRecord) -> list[dict[str, str | int | float]]:
+    """The summary table: the zero-shot row (step -1), then one row per recipe and step."""
+    named = [("zero-shot", record.zero_shot_summary)]
+    named += [(recipe.name, step.summary) for recipe in record.recipes for step in recipe.steps]
+    return [{"recipe": name, **summary.model_dump()} for name, summary in named]
+
+
+def markdown(record: ExperimentRecord) -> str:
+    """The verdict and the summary table, for places that show markdown."""
+    lines = [f"# {record.name}", "", *(f"- {sentence}" for sentence in verdict(record)), ""]
+    lines += [
+        "| recipe | step | knowledge accumulation | zero-shot retention | geometric mean |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in score_rows(record):
+        name, step, *values = row.values()
+        lines.append(
+            f"| {name} | {'start' if step < 0 else step} | " + " | ".join(f"{value:.3f}" for value in values) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _outcome(record: ExperimentRecord, recipe: RecipeRecord) -> str:
+    before, after = record.zero_shot_summary, recipe.steps[-1].summary
+    learned = _change(
+        before.knowledge_accumulation,
+        after.knowledge_accumulation,
+        ("got worse on", "learned little of", "learned"),
+        "the stream's datasets",
+    )
+    kept = _change(
+        before.zero_shot_retention,
+        after.zero_shot_retention,
+        ("but forgot part of", "and kept", "and improved on"),
+        "what it knew",
+    )
+    return f"{learned} {kept}"
+
+
+def _change(before: float, after: float, verbs: tuple[str, str, str], what: str) -> str:
+    """`verbs` for a summary that fell, stayed and rose."""
+    verb = verbs[1] if abs(after - before) < NOTICEABLE else verbs[2 if after > before else 0]
+    return f"{verb} {what} ({before:.3f} → {after:.3f})"
+
+
 def _mean(report: EvalReport, datasets: Sequence[str], role: str) -> float:
     if not datasets:
         raise ValueError(f"no {role} sets named: their mean is undefined; name at least one in the configuration")
     values = primary(report)
     if missing := sorted(set(datasets) - set(values)):
-        raise ValueError(f"the report of {report.checkpoint[:19]} lacks the {role} sets {', '.join(missing)}; "
-                         f"it holds {', '.join(sorted(values)) or 'none'}: evaluate the missing ones")
+        raise ValueError(
+            f"the report of {report.checkpoint[:19]} lacks the {role} sets {', '.join(missing)}; "
+            f"it holds {', '.join(sorted(values)) or 'none'}: evaluate the missing ones"
+        )
     return math.fsum(values[name] for name in datasets) / len(datasets)

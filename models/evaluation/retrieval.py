@@ -15,8 +15,10 @@ def recall_at_k(images: Tensor, texts: Tensor, owners: Tensor, ks: tuple[int, ..
     """
     silent = torch.bincount(owners, minlength=len(images)).eq(0).nonzero().flatten()
     if len(silent):
-        raise ValueError(f"{len(silent)} of {len(images)} images have no text, the first at position {int(silent[0])}; "
-                         "leave them out of the evaluation set")
+        raise ValueError(
+            f"{len(silent)} of {len(images)} images have no text, the first at position {int(silent[0])}; "
+            "leave them out of the evaluation set"
+        )
     text_hits = _text_to_image_hits(images, texts, owners, ks, chunk).tolist()
     image_hits = _image_to_text_hits(images, texts, owners, ks, chunk).tolist()
     return [(t / len(texts) + i / len(images)) / 2 for t, i in zip(text_hits, image_hits, strict=True)]

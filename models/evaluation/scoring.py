@@ -10,13 +10,13 @@ from operator import itemgetter
 
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_catalog import store
 from data_catalog.eval_sets import EvalSet
-from data_catalog.shards import read_sample
 from models import clip
-from models.batches import decode_for_evaluation
+from models.batches import decode_for_evaluation, read_blobs
 from models.checkpoints import CheckpointRef
 from models.evaluation import kept_scores
 from models.evaluation.report import EvalReport, Score
@@ -24,6 +24,7 @@ from models.evaluation.retrieval import recall_at_k
 from models.evaluation.zero_shot import count_hits
 
 IMAGE_COLUMNS = ["shard", "offset", "length", "hash"]
+MOST_WORKERS = 16  # decoding threads; each has a batch in memory
 TOP_5_CLASSES = 10  # with fewer classes the top-5 accuracy says little
 
 
@@ -38,30 +39,36 @@ def evaluate(checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size
     for eval_set, scores in _score_all(checkpoint, pending, batch_size) if pending else ():
         kept_scores.keep(checkpoint, eval_set, scores)
         found[eval_set.name] = scores
-    return EvalReport(checkpoint=checkpoint.digest, scores=tuple(score for scores in found.values() for score in scores))
+    return EvalReport(
+        checkpoint=checkpoint.digest, scores=tuple(score for scores in found.values() for score in scores)
+    )
 
 
 def _refuse_unusable(eval_sets: Sequence[EvalSet]) -> None:
     names = [eval_set.name for eval_set in eval_sets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"evaluation sets named twice: {', '.join(twice)}; a report holds one score per dataset and metric")
+        raise ValueError(
+            f"evaluation sets named twice: {', '.join(twice)}; a report holds one score per dataset and metric"
+        )
     if empty := [eval_set.name for eval_set in eval_sets if eval_set.samples == 0]:
-        raise ValueError(f"evaluation sets without images: {', '.join(empty)}; leave them out or ingest their test split")
+        raise ValueError(
+            f"evaluation sets without images: {', '.join(empty)}; leave them out or ingest their test split"
+        )
 
 
 @torch.inference_mode()
 def _score_all(
     checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size: int
 ) -> Iterator[tuple[EvalSet, tuple[Score, ...]]]:
-    model = clip.build(checkpoint)
+    model = clip.build(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
     texts = {eval_set.name: json.loads(store.read_bytes(eval_set.texts)) for eval_set in eval_sets}
     distinct = list(dict.fromkeys(text for some in texts.values() for text in some))
     row_of = {text: row for row, text in enumerate(distinct)}
-    embeddings = _embed_texts(model, clip.tokenizer(checkpoint), distinct, batch_size)
-    batches = _image_batches(eval_sets, clip.image_size(checkpoint), batch_size)
+    embeddings = _embed_texts(model, clip.tokenizer(checkpoint.backbone), distinct, batch_size)
+    batches = _image_batches(eval_sets, clip.preprocessing(checkpoint.backbone).size, batch_size)
     for eval_set, group in groupby(batches, key=itemgetter(0)):
         own = embeddings[torch.tensor([row_of[text] for text in texts[eval_set.name]], device=embeddings.device)]
-        features = (_embed_images(model, checkpoint, images) for _, images in group)
+        features = (_embed_images(model, checkpoint.backbone, images) for _, images in group)
         score = _classification if eval_set.kind == "classification" else _retrieval
         yield eval_set, score(eval_set, features, own, checkpoint)
 
@@ -70,14 +77,19 @@ def _embed_texts(model: nn.Module, tokenize: Callable, texts: list[str], batch_s
     """Normalised float32 embeddings [texts, dim] on the device of `model`."""
     with _precision(model):
         batches = [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
-        parts = [model.encode_text(tokenize(batch).to(_device(model)), normalize=True) for batch in batches]
-    return torch.cat(parts).float()
+        parts = [model.encode_text(tokenize(batch).to(_device(model))) for batch in batches]
+    return _unit(torch.cat(parts))
 
 
-def _embed_images(model: nn.Module, checkpoint: CheckpointRef, images: Tensor) -> Tensor:
+def _embed_images(model: nn.Module, backbone: str, images: Tensor) -> Tensor:
     with _precision(model):
-        pixels = clip.normalise(images.to(_device(model), non_blocking=True), checkpoint)
-        return model.encode_image(pixels, normalize=True).float()
+        pixels = clip.normalise(images.to(_device(model), non_blocking=True), backbone)
+        return _unit(model.encode_image(pixels))
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Normalised in float32: in half precision the lengths themselves would differ by a thousandth."""
+    return F.normalize(features.float(), dim=-1)
 
 
 def _precision(model: nn.Module) -> torch.autocast:
@@ -123,10 +135,12 @@ def _score(eval_set: EvalSet, metric: str, value: float) -> Score:
 
 def _targets(eval_set: EvalSet, classes: int) -> Tensor:
     column = store.read_table(eval_set.digest, ["target"])["target"]
-    targets = torch.from_numpy(column.to_numpy()).long()
+    targets = torch.from_numpy(column.to_numpy().copy()).long()
     if column.null_count or int(targets.min()) < 0 or int(targets.max()) >= classes:
-        raise ValueError(f"{eval_set.name} has targets outside its {classes} classes, or images without one; "
-                         "the class names of the dataset do not fit its samples")
+        raise ValueError(
+            f"{eval_set.name} has targets outside its {classes} classes, or images without one; "
+            "the class names of the dataset do not fit its samples"
+        )
     return targets
 
 
@@ -142,20 +156,20 @@ def _owners(eval_set: EvalSet, texts: int) -> Tensor:
 
 def _refuse_not_finite(finite: Tensor, eval_set: EvalSet, checkpoint: CheckpointRef) -> None:
     if not bool(finite):
-        raise ValueError(f"checkpoint {checkpoint.digest[:19]} gives features that are not finite on {eval_set.name}: "
-                         "its training has diverged; lower the learning rate")
+        raise ValueError(
+            f"checkpoint {checkpoint.digest[:19]} gives features that are not finite on {eval_set.name}: "
+            "its training has diverged; lower the learning rate"
+        )
 
 
-def _image_batches(
-    eval_sets: Sequence[EvalSet], size: int, batch_size: int
-) -> Iterator[tuple[EvalSet, Tensor]]:
-    """All images, set by set, as uint8 [n, 3, size, size]; no batch spans two sets, so a score depends on its set alone."""
+def _image_batches(eval_sets: Sequence[EvalSet], size: int, batch_size: int) -> Iterator[tuple[EvalSet, Tensor]]:
+    """All images, set by set, as uint8 [n, 3, size, size]; no batch spans two, so a score depends on its set alone."""
 
     def load(job: tuple[EvalSet, pa.Table]) -> tuple[EvalSet, Tensor]:
         eval_set, rows = job
-        return eval_set, decode_for_evaluation([read_sample(**row) for row in rows.to_pylist()], size)
+        return eval_set, decode_for_evaluation(read_blobs(rows), size)
 
-    return _ahead(load, _jobs(eval_sets, batch_size), workers=len(os.sched_getaffinity(0)))
+    return _ahead(load, _jobs(eval_sets, batch_size), workers=min(os.cpu_count() or 1, MOST_WORKERS))
 
 
 def _jobs(eval_sets: Sequence[EvalSet], batch_size: int) -> Iterator[tuple[EvalSet, pa.Table]]:
@@ -172,7 +186,7 @@ def _ahead(load: Callable, jobs: Iterable, workers: int) -> Iterator:
         try:
             for job in jobs:
                 waiting.append(pool.submit(load, job))
-                if len(waiting) > 2 * workers:
+                if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -6,7 +6,9 @@ from torch import Tensor
 from models.evaluation.ranking import hits_at, rank_of
 
 
-def count_hits(images: Tensor, classes: Tensor, targets: Tensor, ks: tuple[int, ...] = (1,), chunk: int = 1024) -> Tensor:
+def count_hits(
+    images: Tensor, classes: Tensor, targets: Tensor, ks: tuple[int, ...] = (1,), chunk: int = 1024
+) -> Tensor:
     """How many images have their class among the k most similar ones, for each k: [len(ks)] integers on the device.
 
     `images` [n, dim], `classes` [classes, dim], `targets` [n]; at most `chunk` rows of logits exist at a time.

@@ -24,6 +24,10 @@ class Lora(Method):
     rank: int = Field(4, ge=1)  # 4 and 64 in FoMo-in-Flux
     scale: float = 1.0  # factor on B A
 
+    def name(self) -> str:
+        """How tables call the method."""
+        return f"lora r={self.rank}"
+
     def prepare(self, model: nn.Module, seed: int) -> nn.Module:
         """`model` with adapters; only they train. The adapters start at zero change, from `seed`."""
         from peft import LoraConfig, get_peft_model

@@ -10,6 +10,12 @@ from data_catalog.refs import Spec
 class Method(Spec):
     """A way to change weights in one step; the defaults are full finetuning."""
 
+    kind: str
+
+    def name(self) -> str:
+        """How tables call the method: its kind, with what tells its variants apart."""
+        return self.kind
+
     def prepare(self, model: nn.Module, seed: int) -> nn.Module:
         """The module to train; parameters that must not change have `requires_grad` off afterwards."""
         return model

@@ -1,0 +1,38 @@
+# Everything runs in .venv, made from requirements.lock by uv; nothing else is needed than python3 (3.11+), git and make.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+
+.PHONY: help setup demo test lint ui lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.ready ## create or update .venv (quick when nothing changed)
+
+.venv/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Evergreen needs Python 3.11 or newer, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
+	@test -x .tools/bin/uv || ($(PYTHON) -m venv .tools && .tools/bin/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION))
+	@test -x $(BIN)/python || .tools/bin/uv venv -q --python $(PYTHON) .venv
+	.tools/bin/uv pip sync -q --python $(BIN)/python requirements.lock
+	.tools/bin/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@touch .venv/.ready
+
+demo: setup ## a continual-pretraining life on this machine, in minutes; prints scores, writes a report
+	@$(BIN)/evergreen demo
+
+test: setup ## the test suite
+	@$(BIN)/python -m pytest
+
+lint: setup ## style checks
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+ui: setup ## Prefect and MLflow in the browser, on this machine only
+	@$(BIN)/evergreen ui
+
+lock: setup ## choose the newest versions that fit pyproject.toml
+	.tools/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url --group dev pyproject.toml -o requirements.lock
+
+clean: ## delete the environment; results in var/ stay
+	rm -rf .venv .tools

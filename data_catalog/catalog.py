@@ -1,0 +1,259 @@
+"""The DuckDB catalog: which samples and captions exist and which steps saw them; a view of the store that can be asked.
+
+A lock file beside the database makes our readers and writers take turns, since DuckDB refuses every other process while
+one writes. Connections are opened for one transaction and closed, so the wait is short.
+"""
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+
+from data_catalog import store
+from data_catalog.captions import CaptionRef
+from data_catalog.places import catalog_path
+from data_catalog.shards import DatasetRef, facts
+from data_catalog.store_files import make_folder
+from data_catalog.stream import StepPlan, StreamPlan
+
+MIGRATIONS = ("schema.sql",)  # applied in order, each once; never edit one that was released
+WAIT_SECONDS = 60.0  # how long to wait for another process before giving up
+
+
+def record_ingest(datasets: list[DatasetRef], captions: list[CaptionRef]) -> bool:
+    """Make the catalog hold these datasets and captions; False, with the file untouched, if it already does.
+
+    A dataset that changed replaces its samples; captions are versions beside each other.
+    """
+    known = _recorded()
+    fresh = [dataset for dataset in datasets if known.get(("samples", dataset.name)) != {dataset.digest}]
+    said = [ref for ref in captions if ref.digest not in known.get(("captions", ref.name), set())]
+    if not fresh and not said:
+        return False
+    with _writing() as db:
+        for dataset in fresh:
+            _replace_dataset(db, dataset)
+        for ref in said:
+            _add_captions(db, ref)
+    return True
+
+
+def record_stream(name: str, plan: StreamPlan) -> None:
+    """Record which samples arrive at which step of the stream called `name`, in place of what was recorded for it."""
+    with _writing() as db:
+        for table, column in (("streams", "name"), ("stream_members", "stream")):
+            db.execute(f"DELETE FROM {table} WHERE {column} = ?", [name])
+        db.execute(
+            "INSERT INTO streams VALUES (?, ?, ?, ?)", [name, plan.digest, len(plan.steps), plan.pretraining_samples]
+        )
+        db.execute("INSERT INTO stream_members SELECT ?, step, id FROM read_parquet(?)", [name, _file(plan.digest)])
+
+
+def record_step(name: str, plan: StepPlan) -> None:
+    """Record which samples a step of the stream called `name` trained on, in place of what was known of that step."""
+    with _writing() as db:
+        db.execute("DELETE FROM step_draws WHERE stream = ? AND step = ?", [name, plan.step])
+        db.execute(
+            "INSERT INTO step_draws SELECT ?, ?, pool, id, count(*) FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+            [name, plan.step, _file(plan.digest)],
+        )
+
+
+def summary() -> list[dict]:
+    """Per dataset, by name: kind, digest, samples of each split; counts of concepts, captioned and refused samples."""
+    rows = _ask(
+        """
+        SELECT name AS dataset, kind, digest,
+               (SELECT count(*) FROM concepts c WHERE c.dataset = d.name) AS concepts,
+               (SELECT count(DISTINCT sample) FROM captions c WHERE c.dataset = d.name) AS captions,
+               (SELECT count(*) FROM quarantine q WHERE q.dataset = d.name) AS quarantined
+        FROM datasets d ORDER BY name
+        """
+    )
+    splits = _ask("SELECT dataset, split, count(*) AS samples FROM samples GROUP BY ALL ORDER BY ALL")
+    return [
+        row | {"samples": {s["split"]: s["samples"] for s in splits if s["dataset"] == row["dataset"]}} for row in rows
+    ]
+
+
+def quarantined(dataset: str | None = None) -> list[dict]:
+    """What was refused and why (id, dataset, shard, reason), of one dataset or of all."""
+    return _ask(
+        "SELECT * FROM quarantine WHERE dataset = ? OR ? IS NULL ORDER BY dataset, id, reason", [dataset, dataset]
+    )
+
+
+def steps_with_sample(sample_id: str) -> list[dict]:
+    """The recorded steps that trained on a sample: stream, step, pool and number of draws."""
+    return _ask("SELECT stream, step, pool, draws FROM step_draws WHERE sample = ? ORDER BY ALL", [sample_id])
+
+
+def rebuild(
+    datasets: list[DatasetRef],
+    captions: list[CaptionRef],
+    streams: dict[str, StreamPlan] | None = None,
+    steps: list[tuple[str, StepPlan]] | None = None,
+) -> None:
+    """Throw the catalog away, whatever state it is in, and record these again; history of earlier versions is lost."""
+    path = catalog_path()
+    with _turn(exclusive=True):
+        for stale in (path, path.with_name(f"{path.name}.wal")):
+            stale.unlink(missing_ok=True)
+    record_ingest(datasets, captions)
+    for name, plan in (streams or {}).items():
+        record_stream(name, plan)
+    for name, step in steps or []:
+        record_step(name, step)
+
+
+def _recorded() -> dict[tuple[str, str], set[str]]:
+    """The digests the catalog holds now, by kind and dataset name."""
+    rows = _ask(
+        "SELECT 'samples' AS what, name AS dataset, digest FROM datasets "
+        "UNION SELECT what, dataset, digest FROM ingest_runs WHERE what = 'captions'"
+    )
+    found: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        found.setdefault((row["what"], row["dataset"]), set()).add(row["digest"])
+    return found
+
+
+def _replace_dataset(db: duckdb.DuckDBPyConnection, dataset: DatasetRef) -> None:
+    for table, column in (
+        ("datasets", "name"),
+        ("samples", "dataset"),
+        ("concepts", "dataset"),
+        ("quarantine", "dataset"),
+    ):
+        db.execute(f"DELETE FROM {table} WHERE {column} = ?", [dataset.name])
+    known = facts(dataset)
+    db.execute(
+        "INSERT INTO datasets VALUES (?, ?, ?, ?, ?)",
+        [dataset.name, dataset.digest, dataset.kind, known.prompt_template, dataset.quarantine],
+    )
+    db.execute(
+        """
+        INSERT INTO samples
+        SELECT id, dataset, split, concept, target, shard, "offset", length, hash, width, height, format
+        FROM read_parquet(?)
+        """,
+        [_file(dataset.digest)],
+    )
+    _add_concepts(db, dataset, list(known.classnames))
+    if dataset.quarantine:
+        db.execute(
+            "INSERT INTO quarantine SELECT id, ?, shard, reason FROM read_parquet(?)",
+            [dataset.name, _file(dataset.quarantine)],
+        )
+    _add_run(db, dataset.name, "samples", dataset.digest)
+
+
+def _add_concepts(db: duckdb.DuckDBPyConnection, dataset: DatasetRef, classnames: list[str]) -> None:
+    if dataset.kind == "classification":
+        rows = json.dumps([{"concept": name, "target": target} for target, name in enumerate(classnames)])
+        db.execute(
+            "INSERT INTO concepts SELECT ?, r.concept, r.target FROM "
+            '(SELECT unnest(from_json(?::JSON, \'[{"concept": "VARCHAR", "target": "INTEGER"}]\')) AS r)',
+            [dataset.name, rows],
+        )
+    else:
+        db.execute(
+            "INSERT INTO concepts SELECT DISTINCT dataset, concept, NULL FROM samples "
+            "WHERE dataset = ? AND concept IS NOT NULL ORDER BY concept",
+            [dataset.name],
+        )
+
+
+def _add_captions(db: duckdb.DuckDBPyConnection, ref: CaptionRef) -> None:
+    db.execute(
+        "INSERT INTO captions SELECT sample, ?, kind, texts, captioner, ? FROM read_parquet(?)",
+        [ref.name, ref.digest, _file(ref.digest)],
+    )
+    _add_run(db, ref.name, "captions", ref.digest)
+
+
+def _add_run(db: duckdb.DuckDBPyConnection, dataset: str, what: str, digest: str) -> None:
+    db.execute(
+        "INSERT INTO ingest_runs SELECT ?, ?, ?, count(*), now()::TIMESTAMP FROM read_parquet(?)",
+        [dataset, what, digest, _file(digest)],
+    )
+
+
+def _file(digest: str) -> str:
+    return str(store.locate(digest))
+
+
+def _ask(query: str, parameters: list | None = None) -> list[dict]:
+    """The rows of a query; none if nothing was ever recorded. Leaves the file untouched."""
+    if not catalog_path().is_file():
+        return []
+    with _turn(exclusive=False), _attached("READ_ONLY") as db:
+        cursor = db.execute(query, parameters or [])
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A transaction on an up-to-date catalog; nothing of it remains if the block fails."""
+    with _turn(exclusive=True), _attached("STORAGE_VERSION 'v1.5.0'") as db:
+        db.execute("BEGIN")
+        _migrate(db)
+        yield db
+        db.execute("COMMIT")
+
+
+def _migrate(db: duckdb.DuckDBPyConnection) -> None:
+    db.execute("CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY, applied_at TIMESTAMP)")
+    done = db.execute("SELECT count(*) FROM schema_migrations").fetchone()[0]
+    for number, name in enumerate(MIGRATIONS[done:], start=done + 1):
+        db.execute((files("data_catalog") / name).read_text(encoding="utf-8"))
+        db.execute("INSERT INTO schema_migrations VALUES (?, now()::TIMESTAMP)", [number])
+
+
+@contextlib.contextmanager
+def _attached(option: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the catalog file, which a process that is not ours may hold for a while."""
+    path, deadline = catalog_path(), time.monotonic() + WAIT_SECONDS
+    quoted = str(path).replace("'", "''")
+    with contextlib.closing(duckdb.connect()) as db:
+        while True:
+            try:
+                db.execute(f"ATTACH '{quoted}' AS catalog ({option})")
+                break
+            except duckdb.IOException as error:
+                if "lock" not in str(error).lower():
+                    raise ValueError(f"{path} is not a catalog this DuckDB {duckdb.__version__} can open ({error}); "
+                                     "delete it and rebuild it from the store") from error  # fmt: skip
+                _wait(path, deadline, str(error))
+        db.execute("USE catalog")
+        yield db
+
+
+@contextlib.contextmanager
+def _turn(exclusive: bool) -> Iterator[None]:
+    """Our turn at the catalog: readers together, a writer alone, threads and processes alike."""
+    path, deadline = catalog_path(), time.monotonic() + WAIT_SECONDS
+    make_folder(path.parent)
+    with open(path.with_name(f"{path.name}.lock"), "a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                _wait(path, deadline, "another Evergreen process has its turn")
+        yield
+
+
+def _wait(path: Path, deadline: float, reason: str) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError(
+            f"the catalog {path} was in use for {WAIT_SECONDS:.0f} s ({reason}); close the program that "
+            "has it open, or set EVERGREEN_CATALOG to another file"
+        )
+    time.sleep(0.05)

@@ -1,0 +1,18 @@
+"""A uniform shuffle of all concepts: the default order of FoMo-in-Flux (arXiv 2408.14471; reference section 3.2)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from data_catalog.orderings.base import Concept, Ordering
+
+
+class Random(Ordering):
+    """All concepts in random order; it depends on the set of concepts and the seed alone."""
+
+    kind: Literal["random"] = "random"
+
+    def order(self, concepts: Sequence[Concept], rng: np.random.Generator) -> list[Concept]:
+        known = sorted(concepts)
+        return [known[i] for i in rng.permutation(len(known))]

@@ -1,0 +1,1 @@
+"""What the synthetic source draws: one file per group of domains."""

@@ -1,0 +1,299 @@
+"""The command `evergreen`. Heavy imports stay inside the commands, so that `--help` answers at once."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows import environment
+
+CONFIGS = Path(__file__).parent / "configs"
+BAD_INPUT = 2
+
+app = typer.Typer(
+    help="Keep a vision-language model up to date, for years, without breaking what it already knows.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+metadata_app = typer.Typer(help="Caption and metadata files of the benchmark.", no_args_is_help=True)
+app.add_typer(metadata_app, name="metadata")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Replace the seed of the experiment (and of its synthetic data).")]
+Config = Annotated[Path, typer.Argument(help="An experiment, e.g. flows/configs/demo.yaml.")]
+
+
+@app.command()
+def demo(json_output: Json = False, seed: Seed = None) -> None:
+    """Live a whole continual-pretraining life on this machine: no network, no GPU, a few minutes.
+
+    Example: evergreen demo --seed 1
+    """
+    _run(CONFIGS / "demo.yaml", seed, json_output)
+
+
+@app.command()
+def run(config: Config, json_output: Json = False, seed: Seed = None) -> None:
+    """Run one experiment here; run it again to go on after an interruption. The same flow as a deployment's.
+
+    Example: evergreen run flows/configs/demo.yaml
+    """
+    _run(config, seed, json_output)
+
+
+@app.command()
+def ingest(config: Config, json_output: Json = False) -> None:
+    """Fill the catalog from the sources of an experiment; on unchanged data nothing is written.
+
+    Example: evergreen ingest flows/configs/demo.yaml
+    """
+    from flows.console import show_rows, watching
+    from flows.experiment import load
+    from flows.server import api
+
+    experiment = load(config)
+    with api(), watching(quiet=json_output) as stages:
+        from flows.ingest import ingest as flow
+
+        news = flow(experiment).is_news
+    from data_catalog import catalog
+
+    rows = catalog.summary()
+    if json_output:
+        _print_json({"datasets": rows, "catalog_written": news, "stages": _counts(stages)})
+        return
+    show_rows("catalog", rows)
+    typer.echo(f"{stages.summary()}; the catalog was {'written' if news else 'left untouched'}")
+
+
+@app.command()
+def evaluate(
+    config: Config,
+    checkpoint: Annotated[str, typer.Option(help="`pretrained`, a digest (sha256:...), or <recipe>/<step>.")] = "pretrained",
+    json_output: Json = False,
+    seed: Seed = None,
+) -> None:
+    """Score a checkpoint on the evaluation sets of an experiment.
+
+    Example: evergreen evaluate flows/configs/demo.yaml --checkpoint merged/4 --json
+    """
+    from flows.console import show_rows, watching
+    from flows.experiment import load
+    from flows.server import api
+
+    experiment = load(config, seed)
+    with api(), watching(quiet=json_output):
+        from flows.evaluate import evaluate as flow
+
+        evaluation = flow(experiment, checkpoint)
+    scores = [score.model_dump() for score in evaluation.report.scores]
+    summary = evaluation.summary.model_dump(exclude={"step"})
+    if json_output:
+        _print_json({"checkpoint": evaluation.report.checkpoint, "scores": scores, **summary})
+        return
+    show_rows(f"scores of {evaluation.report.checkpoint[:19]}", scores)
+    typer.echo(", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in summary.items()))
+
+
+@app.command()
+def budget(
+    model: Annotated[str, typer.Option(help="A model OpenCLIP knows, or a folder with open_clip_config.json.")],
+    batch_size: Annotated[int, typer.Option(min=2)] = 512,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the stream that share the budget.")] = 20,
+    total: Annotated[float, typer.Option(min=1, help="MAFs for the whole stream, in GFLOPs.")] = 1.8e9,
+    json_output: Json = False,
+) -> None:
+    """Forecast what every update method costs and how many iterations a budget buys; no device, no weights.
+
+    Example: evergreen budget --model ViT-B-16 --batch-size 512 --steps 20
+    """
+    from flows.console import show_rows
+    from models.budget import forecast
+
+    rows = forecast(model, batch_size, steps, total)
+    if json_output:
+        _print_json(rows)
+    else:
+        show_rows(f"{model}, batch {batch_size}, {steps} steps, {total:.4g} MAFs", rows)
+
+
+@app.command()
+def report(
+    experiment: Annotated[str | None, typer.Argument(help="As listed by `evergreen status`; the only one by default.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Write the HTML report of a finished experiment again, from the store.
+
+    Example: evergreen report demo-seed0
+    """
+    from flows.console import show_scores
+    from flows.status import only_experiment
+    from tasks.report import find_record, write_page
+
+    record = find_record(experiment or only_experiment())
+    path = write_page(record)
+    if json_output:
+        _print_json({"report": str(path)} | _scores(record))
+    else:
+        show_scores(record)
+        typer.echo(f"report: {path}")
+
+
+@app.command()
+def status(json_output: Json = False) -> None:
+    """Say what this home holds: experiments with their scores, the catalog, the store.
+
+    Example: evergreen status --json
+    """
+    from flows.console import show_rows
+    from flows.status import status as look
+
+    found = look()
+    if json_output:
+        _print_json(found)
+        return
+    for title in ("experiments", "datasets"):
+        if found[title]:
+            show_rows(title, found[title])
+        else:
+            typer.echo(f"no {title} yet; `evergreen demo` makes some")
+    typer.echo("\n".join(f"{name}: {found[name]}" for name in ("home", "artifacts", "store_megabytes", "unfinished_updates")))
+
+
+@app.command()
+def compose(
+    stream: Annotated[Path, typer.Option(exists=True, help="A JSON list of NAME+++classname, also gzipped.")],
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    batch_size: Annotated[int, typer.Option(min=1)] = 512,
+    mixture: Annotated[str, typer.Option(help="Shares of pretraining, update and buffer.")] = ".33,.34,.33",
+    json_output: Json = False,
+) -> None:
+    """Cut a stream file into steps and batches, without images.
+
+    Example: evergreen compose --stream random_sequence_1.json --steps 20 --json
+    """
+    from data_catalog.mixture import Mixture
+    from data_catalog.stream import outline
+    from flows.console import show_rows
+
+    shares = mixture.split(",")
+    if len(shares) != 3:
+        raise ValueError(f"--mixture is {mixture!r}, expected three shares: pretraining,update,buffer such as .33,.34,.33")
+    parsed = Mixture(**dict(zip(("pretraining", "update", "buffer"), map(float, shares), strict=True)))
+    rows = outline(stream, steps, batch_size, parsed)
+    if json_output:
+        _print_json({"steps": rows})
+    else:
+        show_rows(str(stream), [{**row, "datasets": len(row["datasets"])} for row in rows])
+
+
+@metadata_app.command("check")
+def check_metadata(files: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
+    """Check caption/metadata files (JSON, also gzipped); prints one JSON line each.
+
+    Example: evergreen metadata check MNIST_train.json FSCOCO_test.json.gz
+    """
+    from data_catalog.metadata import check_metadata as check
+
+    results = [check(file) for file in files]
+    for result in results:
+        typer.echo(json.dumps(result))
+    if any(result["problems"] for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the Prefect pages.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Serve the pages of Prefect and MLflow on this machine until Ctrl-C.
+
+    Example: evergreen ui --port 4201
+    """
+    from flows.server import serve_ui
+
+    serve_ui(port, mlflow_port, typer.echo)
+
+
+def main() -> None:
+    """Run the command; exit code 0 on success, 2 on bad input with the reason on stderr, 1 on other failures."""
+    from data_catalog.store import MissingArtifact
+
+    environment.configure()
+    try:
+        app()
+    except (ValueError, MissingArtifact) as error:  # pydantic's ValidationError is a ValueError
+        print(f"evergreen: {_readable(error)}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        print("evergreen: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(config: Path, seed: int | None, json_output: bool) -> None:
+    started = time.monotonic()
+    from flows.console import show_scores, watching
+    from flows.experiment import load
+    from flows.server import api
+    from models.evaluation.report import load_record
+
+    experiment = load(config, seed)
+    with api(meanwhile=_import_flow), watching(quiet=json_output) as stages:
+        from flows.continual import continual_pretrain
+
+        finished = continual_pretrain(experiment)
+    record = load_record(finished.digest)
+    if json_output:
+        _print_json(_scores(record) | {"stages": _counts(stages), "seconds": round(time.monotonic() - started, 1)})
+        return
+    show_scores(record)
+    _say_what_next(config, record, f"{stages.summary()}, {time.monotonic() - started:.0f} s")
+
+
+def _import_flow() -> None:
+    import flows.continual  # noqa: F401
+
+
+def _say_what_next(config: Path, record: Any, done: str) -> None:
+    from data_catalog.places import home
+    from tasks.report import run_name
+
+    name = run_name(record.name, record.seed)
+    typer.echo(f"\n{done}\nreport: {home() / 'reports' / name}.html\n\nnext:")
+    for command, meaning in (
+        ("evergreen ui", "every run, stage and curve in the browser"),
+        (f"evergreen status; evergreen report {name}", "what this home holds; the report once more"),
+        (f"evergreen evaluate {config} --checkpoint {record.recipes[-1].name}/{len(record.stream) - 1}", "score any checkpoint"),
+        (f"cp {config} mine.yaml; evergreen run mine.yaml", "change a recipe: only what depends on it runs"),
+    ):
+        typer.echo(f"  {command:<66} {meaning}")
+
+
+def _scores(record: Any) -> dict:
+    return {
+        "recipes": [
+            {"name": recipe.name, "steps": [step.summary.model_dump() for step in recipe.steps]} for recipe in record.recipes
+        ],
+        "zero_shot": record.zero_shot_summary.model_dump(exclude={"step"}),
+    }
+
+
+def _counts(stages: Any) -> dict[str, int]:
+    return {"executed": len(stages.executed), "reused": len(stages.reused)}
+
+
+def _readable(error: Exception) -> str:
+    from pydantic import ValidationError
+
+    from flows.experiment import problems
+
+    return f"not valid:\n{problems(error)}" if isinstance(error, ValidationError) else str(error)
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document))

@@ -1,0 +1,92 @@
+"""What a person sees in the terminal while a flow runs, and the tables at its end."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from models.evaluation.report import ExperimentRecord, StageRecord, score_rows, verdict
+from tasks.journal import ALWAYS, journal
+from tasks.progress import listening
+
+
+class Stages:
+    """Counts what a run executed and re-used, and shows it as it happens."""
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.records: list[StageRecord] = []
+
+    @property
+    def executed(self) -> list[StageRecord]:
+        """Stages whose work was done in this run; those that run every time are not counted."""
+        return [record for record in self.records if not record.reused and record.reason != ALWAYS]
+
+    @property
+    def reused(self) -> list[StageRecord]:
+        """Stages whose result was known."""
+        return [record for record in self.records if record.reused]
+
+    def tell(self, record: StageRecord) -> None:
+        """Keep `record` and print it, unless it is one of those that run every time."""
+        self.records.append(record)
+        if record.reason != ALWAYS:
+            what = "re-used" if record.reused else "ran    "
+            style = "dim" if record.reused else "default"
+            self.console.print(f"{what} {record.label:<44} {record.seconds:6.1f} s  {record.reason}", style=style, highlight=False)
+
+    def summary(self) -> str:
+        """One sentence on what was done and what was not done again."""
+        return f"{len(self.executed)} stages executed, {len(self.reused)} re-used"
+
+
+@contextlib.contextmanager
+def watching(quiet: bool = False) -> Iterator[Stages]:
+    """Show stages and training progress on stderr while the block runs, so that stdout holds results alone."""
+    console = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))  # fmt: skip
+    stages = Stages(console)
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+        running: dict[str, int] = {}
+
+        def advance(label: str, done: int, total: int, loss: float) -> None:
+            if label not in running:
+                running[label] = bars.add_task(label, total=total, loss=loss)
+            bars.update(running[label], completed=done, loss=loss)
+            if done == total:
+                bars.remove_task(running.pop(label))
+
+        with journal(stages.tell), listening(advance):
+            yield stages
+
+
+def show_scores(record: ExperimentRecord) -> None:
+    """Print the summary after every step, and the verdict."""
+    table = Table(title=f"{record.name}, seed {record.seed}")
+    table.add_column("recipe")
+    for column in ("step", "knowledge accumulation", "zero-shot retention", "geometric mean"):
+        table.add_column(column, justify="right")
+    previous = None
+    for row in score_rows(record):
+        name, step, *values = row.values()
+        if previous not in (None, name):
+            table.add_section()
+        table.add_row(name if name != previous else "", "-" if step < 0 else str(step), *(f"{value:.3f}" for value in values))
+        previous = name
+    console = Console()
+    console.print(table)
+    for sentence in verdict(record):
+        console.print(f"  {sentence}", highlight=False)
+
+
+def show_rows(title: str, rows: Sequence[dict]) -> None:
+    """Print rows of one shape as a table."""
+    table = Table(title=title)
+    for name, value in rows[0].items():
+        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
+    for row in rows:
+        table.add_row(*(f"{value:,.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)

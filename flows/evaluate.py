@@ -1,0 +1,54 @@
+"""Score any checkpoint on the evaluation sets of an experiment."""
+
+import re
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from data_catalog.refs import Spec
+from data_catalog.stream import StreamPlan
+from flows.continual import begin, prepare
+from flows.experiment import ExperimentConfig, load
+from flows.ingest import ingest_sources
+from models.checkpoints import CheckpointRef
+from models.evaluation.report import EvalReport, StepScores, summarise
+from tasks.evaluate import evaluate_checkpoint
+from tasks.journal import journal
+from tasks.report import find_record, run_name
+
+
+class Evaluation(Spec):
+    """The scores of one checkpoint and their summary."""
+
+    report: EvalReport
+    summary: StepScores
+
+
+@flow(name="evaluate", task_runner=ThreadPoolTaskRunner(max_workers=4))
+def evaluate(config: ExperimentConfig | str, checkpoint: str = "pretrained") -> Evaluation:
+    """Score `checkpoint` as the experiment `config` scores its own.
+
+    `checkpoint`: `pretrained`, the digest of any weights of the experiment's backbone in the store, or
+    `<recipe>/<step>` for what the last run of the experiment deployed after that step.
+    """
+    experiment = config if isinstance(config, ExperimentConfig) else load(config)
+    with journal():
+        prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioner))
+        chosen = choose(experiment, prepared.plan, checkpoint)
+        report = evaluate_checkpoint(chosen, list(prepared.eval_sets), checkpoint)
+    return Evaluation(report=report, summary=summarise(-1, report, prepared.adaptation, prepared.retention))
+
+
+def choose(experiment: ExperimentConfig, plan: StreamPlan, checkpoint: str) -> CheckpointRef:
+    """The weights that `checkpoint` stands for; raises ValueError that says what can be asked for."""
+    pretrained = begin(experiment, plan)
+    if checkpoint == "pretrained":
+        return pretrained
+    if re.fullmatch(r"sha256:[0-9a-f]{64}", checkpoint):
+        return CheckpointRef(digest=checkpoint, backbone=pretrained.backbone)
+    record = find_record(run_name(experiment.name, experiment.seed))
+    deployed = {f"{r.name}/{s.step}": s.deployed for r in record.recipes for s in r.steps}
+    if checkpoint not in deployed:
+        raise ValueError(f"no checkpoint {checkpoint!r} in {run_name(experiment.name, experiment.seed)}: give `pretrained`, "
+                         f"sha256:<64 hex digits>, or one of {', '.join(deployed)}")
+    return CheckpointRef(digest=deployed[checkpoint], backbone=pretrained.backbone)

@@ -1,0 +1,268 @@
+"""A Prefect API for the life of this process, and the user interfaces of a home.
+
+Prefect's own ephemeral server forgets most task runs when the process ends and is left behind by a killed one.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from data_catalog.places import home
+from data_catalog.store_files import make_folder, write_atomically
+from flows.environment import configure
+from tasks.locks import exclusive, is_held
+
+START_SECONDS = 180  # an idle laptop needs 6, the first start 14
+DRAIN_SECONDS = 30
+SETTLED_SECONDS = 1.5  # longer than the recorder's pause between two writes
+HOST = "127.0.0.1"
+LIVING = ["SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING"]
+
+
+@contextlib.contextmanager
+def api(ui: bool = False, port: int | None = None, meanwhile: Callable[[], object] | None = None) -> Iterator[str]:
+    """A Prefect API for the block; yields its URL.
+
+    PREFECT_API_URL if set, else the running `evergreen ui` of this home, else a server of our own that ends with the
+    block or with this process, whichever comes first. `meanwhile` runs while that server starts: pass slow imports.
+    Flow runs that a killed process of this home left `Running` become `Crashed`. Raises ValueError if `port` is taken.
+    """
+    configure()
+    if "PREFECT_API_URL" in os.environ:
+        yield os.environ["PREFECT_API_URL"]
+        return
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_exit_on_sigterm())
+        with exclusive(_folder() / "starting.lock"):
+            tag = stack.enter_context(_session())
+            url = running_server() or stack.enter_context(_prefect_server(ui, port or _any_port(), meanwhile))
+            _bury_dead_sessions(url)
+        stack.enter_context(_client_settings(url, tag))
+        try:
+            yield url
+        finally:
+            _drain(url, tag)
+
+
+def serve_ui(port: int = 4200, mlflow_port: int = 5000, announce: Callable[[str], object] = print) -> None:
+    """Serve the pages of Prefect and MLflow on this home until Ctrl-C; raises ValueError if a port is taken."""
+    configure()
+    if url := running_server():
+        raise ValueError(
+            f"the pages of {home()} are already served, see {url.removesuffix('/api')}; "
+            "stop that `evergreen ui` first, or set another EVERGREEN_HOME"
+        )
+    _require_free(port, "port")
+    _require_free(mlflow_port, "mlflow_port")
+    with _exit_on_sigterm(), contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
+        with exclusive(_folder() / "starting.lock"):
+            stack.enter_context(_prefect_server(True, port, None))
+            _bury_dead_sessions(f"http://{HOST}:{port}/api")
+            mlflow = stack.enter_context(_mlflow_server(mlflow_port))
+        announce(f"Prefect http://{HOST}:{port}   MLflow http://{HOST}:{mlflow_port}   Ctrl-C stops both")
+        mlflow.wait()
+        raise RuntimeError(f"the MLflow server ended with code {mlflow.returncode}; see {home() / 'mlflow-server.log'}")
+
+
+def running_server() -> str | None:
+    """The API of the `evergreen ui` that serves this home, if one does."""
+    if not _advertisement().is_file():
+        return None
+    url = json.loads(_advertisement().read_text())["url"]
+    try:
+        settings = _get(f"{url}/admin/settings")
+    except OSError:
+        return None
+    return url if settings["home"] == os.environ["PREFECT_HOME"] else None  # else another home took the port
+
+
+@contextlib.contextmanager
+def _prefect_server(ui: bool, port: int, meanwhile: Callable[[], object] | None) -> Iterator[str]:
+    _require_free(port, "port")
+    url = f"http://{HOST}:{port}/api"
+    command = ["prefect", "server", "start", "--host", HOST, "--port", str(port), "--ui" if ui else "--no-ui"]
+    with _child(command, _folder() / "server.log") as process:
+        importlib.import_module("prefect.flow_engine")  # 2 s that the server needs anyway
+        if meanwhile:
+            meanwhile()
+        _wait_until_healthy(f"{url}/health", process, _folder() / "server.log")
+        if ui:
+            write_atomically(_advertisement(), json.dumps({"url": url, "pid": process.pid}).encode())
+        try:
+            yield url
+        finally:
+            if ui:
+                _advertisement().unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _mlflow_server(port: int) -> Iterator[subprocess.Popen]:
+    log = home() / "mlflow-server.log"
+    command = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
+               "--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"],
+               "--default-artifact-root", (home() / "mlartifacts").as_uri()]  # fmt: skip
+    with _child(command, log) as process:
+        _wait_until_healthy(f"http://{HOST}:{port}/health", process, log)
+        yield process
+
+
+@contextlib.contextmanager
+def _child(module: list[str], log: Path) -> Iterator[subprocess.Popen]:
+    """`python -m module...` until the end of the block; in its own session, so that Ctrl-C does not reach it first."""
+    make_folder(log.parent)
+    with log.open("ab") as output:
+        process = subprocess.Popen([sys.executable, "-m", *module], stdin=subprocess.DEVNULL, stdout=output,
+                                   stderr=output, start_new_session=True, preexec_fn=_die_with_parent)  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: also after kill -9 of the parent
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that children are stopped and records written."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _session() -> Iterator[str]:
+    """The tag of all flow runs of this process; its lock file tells the living from the dead."""
+    name = secrets.token_hex(4)
+    with exclusive(_sessions() / name):
+        yield f"session:{name}"
+        (_sessions() / name).unlink()
+
+
+@contextlib.contextmanager
+def _client_settings(url: str, tag: str) -> Iterator[None]:
+    from prefect import tags
+    from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    os.environ["PREFECT_API_URL"] = url
+    try:  # without a heartbeat a flow ends a second earlier; no environment variable can say so
+        with temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), tags(tag):
+            yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+
+
+def _bury_dead_sessions(url: str) -> None:
+    """Set `Crashed` what a killed process of this home left unfinished."""
+    dead = [path for path in _sessions().iterdir() if not is_held(path)]
+    if not dead:
+        return
+    of_the_dead = {"tags": {"any_": [f"session:{path.name}" for path in dead]}}
+    crashed = {"type": "CRASHED", "name": "Crashed", "message": "its process was killed"}
+    for kind in ("task_runs", "flow_runs"):
+        query = {"flow_runs": of_the_dead, kind: {**({} if kind == "task_runs" else of_the_dead), **_in_state(LIVING)}}
+        while left := _post(f"{url}/{kind}/filter", query):
+            for run in left:
+                _post(f"{url}/{kind}/{run['id']}/set_state", {"state": crashed, "force": True})
+    for path in dead:
+        path.unlink()
+
+
+def _drain(url: str, tag: str) -> None:
+    """Wait until the server has written down all task runs of this session: it does so behind our back."""
+    ours = {"flow_runs": {"tags": {"all_": [tag]}}}
+    if not _post(f"{url}/flow_runs/count", ours):
+        return
+    deadline, changed, seen = time.monotonic() + DRAIN_SECONDS, time.monotonic(), None
+    while time.monotonic() < deadline and time.monotonic() < changed + SETTLED_SECONDS:
+        total = _post(f"{url}/task_runs/count", ours)
+        unfinished = _post(f"{url}/task_runs/count", {**ours, "task_runs": _in_state(LIVING)})
+        if unfinished or (total, unfinished) != seen:
+            changed, seen = time.monotonic(), (total, unfinished)
+        time.sleep(0.1)
+
+
+def _in_state(types: list[str]) -> dict:
+    return {"state": {"type": {"any_": types}}}
+
+
+def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(
+                f"the server ended with code {process.returncode} before it answered; "
+                f"the end of {log}:\n{log.read_text()[-1500:]}"
+            )
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not answer at {url} within {START_SECONDS} s; see {log}")
+
+
+def _get(url: str) -> dict:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        return json.load(answer)
+
+
+def _post(url: str, body: dict) -> object:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def _require_free(port: int, option: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: a port just left is free
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ValueError(
+                f"port {port} on {HOST} cannot be used ({error.strerror}); "
+                f"stop the program that listens there, or choose another `{option}`"
+            ) from error
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def _folder() -> Path:
+    return home() / "prefect"
+
+
+def _sessions() -> Path:
+    return _folder() / "sessions"
+
+
+def _advertisement() -> Path:
+    return _folder() / "server.json"

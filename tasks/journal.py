@@ -1,0 +1,83 @@
+"""Why each stage of a run was executed or re-used: what the run tells about itself."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from hashlib import sha256
+from logging import Logger, LoggerAdapter
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from data_catalog.places import results_root
+from data_catalog.refs import Spec
+from data_catalog.store_files import write_atomically
+from models.evaluation.report import StageRecord
+
+Listener = Callable[[StageRecord], object]
+
+ALWAYS = "runs every time"  # the reason of stages that are never re-used
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)  # task runner threads copy the context
+
+
+class Fingerprint(Spec):
+    """What one execution of a stage depended on."""
+
+    revision: int
+    inputs: dict[str, str]  # argument -> digest of its value
+
+
+@contextlib.contextmanager
+def journal(on_stage: Listener | None = None) -> Iterator[list[StageRecord]]:
+    """Collect a StageRecord of every cached or uncached task that ends inside the block, in order of completion.
+
+    `on_stage` is called with each as it ends, from the thread that ran the task.
+    """
+    stages: list[StageRecord] = []
+    outer = _listener.get()  # a command may listen to the flow that it runs
+
+    def listen(record: StageRecord) -> None:
+        stages.append(record)
+        if on_stage:
+            on_stage(record)
+        if outer:
+            outer(record)
+
+    token = _listener.set(listen)
+    try:
+        yield stages
+    finally:
+        _listener.reset(token)
+
+
+def tell(record: StageRecord, logger: Logger | LoggerAdapter) -> None:
+    """Write `record` in the open journal, if there is one, and in the log of its run."""
+    deed = "re-used" if record.reused else "ran"
+    logger.info("%s: %s (%s), %.2f s", record.label, deed, record.reason, record.seconds)
+    if listen := _listener.get():
+        listen(record)
+
+
+def remember(stage: str, label: str, fingerprint: Fingerprint) -> None:
+    """Keep what `label` last depended on, for `what_changed` only: no decision rests on it."""
+    write_atomically(_memory(stage, label), fingerprint.model_dump_json().encode())
+
+
+def what_changed(stage: str, label: str, now: Fingerprint) -> str:
+    """Why a stage without a result record has to run, in words."""
+    if not _memory(stage, label).is_file():
+        return "first run"
+    try:
+        past = Fingerprint.model_validate_json(_memory(stage, label).read_bytes())
+    except ValidationError:
+        return "first run, as far as can be known: the memory of the last one is unreadable"
+    names = sorted(now.inputs.keys() | past.inputs.keys())
+    changed = [f"`{name}`" for name in names if now.inputs.get(name) != past.inputs.get(name)]
+    reasons = [f"revision {past.revision} -> {now.revision}"] if now.revision != past.revision else []
+    reasons += [f"input{'s' * (len(changed) > 1)} {', '.join(changed)} changed"] if changed else []
+    return "; ".join(reasons) or "its result record is gone"
+
+
+def _memory(stage: str, label: str) -> Path:
+    return results_root() / "last" / stage / f"{sha256(label.encode()).hexdigest()[:16]}.json"

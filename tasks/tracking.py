@@ -1,0 +1,212 @@
+"""What a run leaves in MLflow: the one file that imports it, always late, since that takes seconds.
+
+MLflow is a view: nothing here is read back to decide what to do, everything is written again if it is gone. Each run
+carries a key of its content; one that is complete is left alone, one that was interrupted is replaced.
+"""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from data_catalog import store
+from data_catalog.places import home
+from data_catalog.store import digest_of
+from models.evaluation.report import EvalReport, ExperimentRecord, StepRecord, StepScores
+from tasks.caching import uncached
+from tasks.locks import exclusive
+
+CURVES = ("loss", "lr", "samples_per_second", "logit_scale", "gradient_norm")
+POINTS = 500  # of a curve in MLflow; the store keeps all of them
+BATCH = 1000  # metrics per request, the limit of MLflow
+KEY, COMPLETE = "evergreen.key", "evergreen.complete"
+
+
+@uncached(label="track {recipe} step {record.step}")
+def log_step(experiment: str, seed: int, recipe: str, record: StepRecord, config: str = "") -> None:
+    """Log one finished step, at once or again: its scores, curves, cost, lineage and checkpoint.
+
+    `config` is the text that defines the recipe; a changed one starts another parent run of the same name.
+    """
+    parent_key = _key("recipe", experiment, seed, recipe, config)
+    key = _key("step", parent_key, record.step, record.scores.model_dump(), record.expert, record.deployed)
+    if _is_logged(key):
+        return
+    with _tracker(experiment) as tracker:
+        tags = {"evergreen.experiment": experiment, "evergreen.seed": seed, "evergreen.recipe": recipe,
+                "evergreen.config": digest_of(config.encode())}  # fmt: skip
+        parent = tracker.find_or_create(recipe, parent_key, tags)
+        if not tracker.finished(key):
+            _write_step(tracker, parent, key, record)
+
+
+@uncached(label="track report {record.name}")
+def log_report(record: ExperimentRecord, html: str) -> None:
+    """Log the finished experiment: its record, its zero-shot scores and the page at the path `html`."""
+    key = _key("report", record.model_copy(update={"stages": ()}).model_dump(mode="json"))
+    if _is_logged(key):
+        return
+    with _tracker(record.name) as tracker:
+        if tracker.finished(key):
+            return
+        tags = {"evergreen.experiment": record.name, "evergreen.seed": record.seed, "ckpt.sha256": record.pretrained}
+        run = tracker.create("report", key, tags)
+        tracker.log(run, _headlines(record.zero_shot_summary) | _scores(record.zero_shot), step=0)
+        tracker.client.log_text(run, record.model_dump_json(indent=1), "record.json")
+        tracker.client.log_text(run, record.config, "config.yaml")
+        tracker.client.log_artifact(run, html)
+        tracker.finish(run)
+
+
+class Tracker:
+    """One MLflow experiment, written to through the client only: no global active run, so threads do not meet."""
+
+    def __init__(self, client, experiment_id: str):
+        self.client, self.experiment_id = client, experiment_id
+
+    def find(self, key: str) -> list:
+        """All runs with this key."""
+        return list(self.client.search_runs([self.experiment_id], f"tags.`{KEY}` = '{key}'"))
+
+    def finished(self, key: str) -> bool:
+        """Whether a complete run has this key; interrupted ones are deleted."""
+        runs = self.find(key)
+        for run in runs:
+            if COMPLETE not in run.data.tags:
+                self._delete(run.info.run_id)
+        return any(COMPLETE in run.data.tags for run in runs)
+
+    def create(self, name: str, key: str, tags: dict) -> str:
+        """The id of a fresh run."""
+        text = {KEY: key} | {name: str(value) for name, value in tags.items()}
+        return self.client.create_run(self.experiment_id, run_name=name, tags=text).info.run_id
+
+    def find_or_create(self, name: str, key: str, tags: dict) -> str:
+        """The id of the run with this key."""
+        runs = self.find(key)
+        return runs[0].info.run_id if runs else self.create(name, key, tags | {COMPLETE: "parent"})
+
+    def log(self, run: str, values: dict[str, float], step: int, model: str | None = None) -> None:
+        """Write one value per metric; those that are not known are left out."""
+        self.log_points(run, [(name, value, step) for name, value in values.items() if value is not None], model)
+
+    def log_points(self, run: str, points: list[tuple[str, float, int]], model: str | None = None) -> None:
+        """Write (metric, value, step) points."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, step, model_id=model) for name, value, step in points]
+        for start in range(0, len(metrics), BATCH):
+            self.client.log_batch(run, metrics=metrics[start : start + BATCH])
+
+    def finish(self, run: str) -> None:
+        """Mark a run as complete; from now on it is never written again."""
+        self.client.set_tag(run, COMPLETE, "yes")
+        self.client.set_terminated(run)
+
+    def _delete(self, run: str) -> None:
+        for model in self.client.search_logged_models([self.experiment_id], f"source_run_id = '{run}'"):
+            self.client.delete_logged_model(model.model_id)
+        self.client.delete_run(run)
+
+
+def _write_step(tracker: Tracker, parent: str, key: str, record: StepRecord) -> None:
+    tags = {"mlflow.parentRunId": parent, "ckpt.sha256": record.deployed, "ckpt.expert": record.expert,
+            "ckpt.previous": _previous(tracker, parent, record.step), "ckpt.step": record.step,
+            "step_plan.sha256": record.step_plan, "curves.sha256": record.curves}  # fmt: skip
+    run = tracker.create(f"step {record.step:03d}", key, tags)
+    model = _log_checkpoint(tracker, run, record)
+    tracker.log(run, _headlines(record.summary) | _scores(record.scores), record.step, model)
+    tracker.log(run, _costs(record), record.step)
+    tracker.log_points(run, _curve_points(record.curves))
+    tracker.log(parent, _headlines(record.summary), record.step)
+    tracker.client.set_tag(parent, f"ckpt.step{record.step:03d}", record.deployed)
+    tracker.client.set_terminated(parent)
+    tracker.finish(run)
+
+
+def _log_checkpoint(tracker: Tracker, run: str, record: StepRecord) -> str:
+    """Register the deploy weights as a LoggedModel whose file is a hard link into the store: no copy, no pickle."""
+    tags = {"ckpt.sha256": record.deployed, "ckpt.step": str(record.step)}
+    name = f"{record.deployed[7:19]}-step{record.step:03d}"
+    model = tracker.client.create_logged_model(tracker.experiment_id, name=name, source_run_id=run, tags=tags)
+    folder = model.artifact_location.removeprefix("file://")
+    if folder.startswith("/"):
+        _link(store.locate(record.deployed), Path(folder) / "model.safetensors")
+    tracker.client.finalize_logged_model(model.model_id, "READY")
+    return model.model_id
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
+def _previous(tracker: Tracker, parent: str, step: int) -> str:
+    tags = tracker.client.get_run(parent).data.tags
+    return tags.get(f"ckpt.step{step - 1:03d}", "none")
+
+
+def _headlines(summary: StepScores) -> dict[str, float]:
+    return summary.model_dump(exclude={"step"})
+
+
+def _scores(report: EvalReport) -> dict[str, float]:
+    return {f"{score.metric}/{score.dataset}": score.value for score in report.scores}
+
+
+def _costs(record: StepRecord) -> dict[str, float]:
+    costs = record.model_dump(include={"iterations", "mafs_planned", "mafs_used", "seconds"})
+    return costs | {f"draws/{pool}": count for pool, count in record.draws.items()}
+
+
+def _curve_points(digest: str) -> list[tuple[str, float, int]]:
+    table = store.read_table(digest)
+    every = math.ceil(table.num_rows / POINTS) or 1
+    rows = table.take(pa.array(range(0, table.num_rows, every))).to_pylist()
+    names = [name for name in CURVES if name in table.column_names]
+    return [(f"curve/{name}", row[name], row["iteration"]) for row in rows for name in names if row[name] is not None]
+
+
+def _key(*parts: object) -> str:
+    return digest_of(json.dumps(parts, sort_keys=True).encode())[7:39]
+
+
+def _tracking_uri() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home() / 'mlflow.db'}")
+
+
+def _is_logged(key: str) -> bool:
+    """Whether the local database has a complete run with this key: spares a re-run the import of mlflow, 5 s."""
+    file = Path(_tracking_uri().removeprefix("sqlite:///"))
+    if not file.is_file():
+        return False
+    query = ("SELECT 1 FROM runs JOIN tags k USING (run_uuid) JOIN tags c USING (run_uuid) "
+             "WHERE lifecycle_stage = 'active' AND k.key = ? AND k.value = ? AND c.key = ?")  # fmt: skip
+    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=60)) as database:
+        try:
+            return database.execute(query, (KEY, key, COMPLETE)).fetchone() is not None
+        except sqlite3.OperationalError:  # no such table: MLflow has never been here, or keeps its runs differently now
+            return False
+
+
+@contextlib.contextmanager
+def _tracker(experiment: str) -> Iterator[Tracker]:
+    """The experiment of that name; one writer at a time, since two first uses of a database race."""
+    with exclusive(home() / "mlflow.lock"):
+        from mlflow import MlflowClient
+
+        client = MlflowClient(_tracking_uri())
+        found = client.get_experiment_by_name(experiment)
+        local = (home() / "mlartifacts").as_uri() if _tracking_uri().startswith("sqlite:") else None
+        yield Tracker(client, found.experiment_id if found else client.create_experiment(experiment, local))

@@ -1,0 +1,36 @@
+"""From weights and a step's data to new weights, and where the first weights come from."""
+
+from data_catalog.places import located
+from data_catalog.stream import StepPlan
+from models import budget, clip, train
+from models.budget import StepCost
+from models.checkpoints import CheckpointRef
+from models.train import Expert
+from models.updates import AnyMethod, UpdateSpec
+from tasks.caching import cached
+from tasks.progress import progress_of
+
+
+@cached(revision=1, ignore=("model", "weights"), label="import {model}")
+def import_weights(identity: str, model: str, weights: str | None) -> CheckpointRef:
+    """Store the weights of a pretrained OpenCLIP model."""
+    return clip.import_checkpoint(located(model), weights)
+
+
+@cached(revision=1, ignore=("model",), label="initialise {model}")
+def initialise_weights(identity: str, model: str, seed: int) -> CheckpointRef:
+    """Store random weights of an architecture."""
+    return clip.initialise(located(model), seed)
+
+
+@cached(revision=1, label="price {method.kind}")
+def price_method(backbone: str, method: AnyMethod, batch_size: int) -> StepCost:
+    """What one iteration of a method costs."""
+    return budget.cost(backbone, method, batch_size)
+
+
+@cached(revision=1, label="update {recipe} step {data.step}", ignore=("recipe",))
+def update_weights(init: CheckpointRef, data: StepPlan, spec: UpdateSpec, seed: int, recipe: str) -> Expert:
+    """Train one step; interrupted, it goes on where it stopped."""
+    with progress_of(f"update {recipe} step {data.step}") as progress:
+        return train.update(init, data, spec, seed, progress)

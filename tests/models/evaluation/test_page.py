@@ -1,0 +1,63 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+from models.evaluation.page import render
+
+
+class Elements(HTMLParser):
+    """Collects (tag, attributes) of every element."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+@pytest.fixture
+def page(record):
+    return render(record).replace(get_plotlyjs(), "")
+
+
+def test_page_carries_its_plotting_library(record):
+    assert get_plotlyjs() in render(record)
+
+
+def test_page_loads_nothing(page):
+    for _, attributes in Elements(page).found:
+        assert not {"src", "srcset"} & set(attributes)
+        assert attributes.get("href", "data:,") == "data:,"
+    assert not re.search(r"https?://|@import|url\(", page)
+    assert "default-src 'none'" in page
+
+
+def test_every_recipe_is_named_in_the_verdict(page, record):
+    headline = page[page.index('<ul class="verdict">') : page.index("</ul>")]
+    assert all(recipe.name in headline for recipe in record.recipes)
+
+
+def test_every_figure_has_a_spoken_description(page, record):
+    plots = [attributes for _, attributes in Elements(page).found if attributes.get("class") == "plot"]
+    assert len(plots) == len(record.recipes) + 5  # a heat map each, and five for all
+    assert all(plot["role"] == "img" and len(plot["aria-label"]) > 40 for plot in plots)
+
+
+def test_every_figure_has_its_numbers_in_a_table(page):
+    figures = re.findall(r"<figure>.*?</figure>", page, re.S)
+    assert figures and all("<details" in figure and "<table" in figure for figure in figures)
+
+
+def test_names_from_outside_are_escaped(page):
+    assert "new domains &lt;demo&gt;" in page
+    assert "<demo>" not in page
+
+
+def test_page_says_when_no_budget_was_set(record):
+    steps = [step.model_copy(update={"mafs_planned": None, "mafs_used": None}) for step in record.recipes[0].steps]
+    recipe = record.recipes[0].model_copy(update={"steps": tuple(steps)})
+    assert "No budget in MAFs was set" in render(record.model_copy(update={"recipes": (recipe,)}))

@@ -1,0 +1,155 @@
+import hashlib
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from data_catalog import places, store
+from data_catalog.eval_sets import EvalSet
+from models import clip
+from models.checkpoints import load, save
+from models.evaluation import kept_scores, scoring
+from models.evaluation.scoring import evaluate
+
+PROMPTS = ["a red square", "a green square", "a blue square"]
+
+
+@pytest.fixture
+def eval_sets(tmp_path):
+    """Two classification sets that share their prompts, and a retrieval set with two captions per image."""
+    places.register_source("plain", tmp_path)
+    captions = [f"{word} of {colour}" for colour in ("red", "green", "blue", "white") for word in ("photo", "square")]
+    owned = [(2 * i, 2 * i + 2) for i in range(4)]
+    return [
+        eval_set(tmp_path, "first", "classification", PROMPTS, [0, 1, 2] * 4),
+        eval_set(tmp_path, "second", "classification", PROMPTS, [2, 1, 0, 0, 1]),
+        eval_set(tmp_path, "pairs", "retrieval", captions, [0, 0, 7, 7], owned),
+    ]
+
+
+def eval_set(root, name, kind, texts, targets, owned=None):
+    """Noise images with a cast of the colour of their target."""
+    rng, rows = np.random.default_rng(len(targets)), []
+    for i, target in enumerate(targets):
+        pixels = rng.integers(0, 200, (20, 24, 3), dtype=np.uint8)
+        pixels[..., target % 3] += 50
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        (root / f"{name}{i}.png").write_bytes(buffer.getvalue())
+        first, last = owned[i] if owned else (target, target + 1)
+        digest = hashlib.sha256(buffer.getvalue()).digest()
+        rows.append({"target": target, "shard": f"plain/{name}{i}.png", "offset": 0, "length": len(buffer.getvalue()),
+                     "hash": digest, "first_text": first, "last_text": last})  # fmt: skip
+    texts = store.write_bytes(json.dumps(texts).encode())
+    return EvalSet(
+        digest=store.write_table(pa.Table.from_pylist(rows)), name=name, kind=kind, texts=texts, samples=len(rows)
+    )
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How many images were decoded, batch by batch."""
+    counts, decode = [], scoring.decode_for_evaluation
+    monkeypatch.setattr(
+        scoring, "decode_for_evaluation", lambda blobs, size: counts.append(len(blobs)) or decode(blobs, size)
+    )
+    return counts
+
+
+def values(report):
+    return {(score.dataset, score.metric): score.value for score in report.scores}
+
+
+def test_scores_come_in_the_order_of_the_sets(tiny, eval_sets):
+    report = evaluate(tiny, eval_sets)
+    assert report.checkpoint == tiny.digest
+    assert list(values(report)) == [
+        ("first", "accuracy_top1"), ("second", "accuracy_top1"), ("pairs", "recall_at_1"), ("pairs", "recall_at_5"),
+    ]  # fmt: skip
+    assert [score.samples for score in report.scores] == [12, 5, 4, 4]
+
+
+def test_accuracy_is_that_of_the_plain_computation(tiny, eval_sets):
+    model, rows = clip.build(tiny), store.read_table(eval_sets[0].digest)
+    images = scoring.decode_for_evaluation(scoring.read_blobs(rows), clip.preprocessing(tiny.backbone).size)
+    with torch.inference_mode():
+        features = model.encode_image(clip.normalise(images, tiny.backbone), normalize=True)
+        classes = model.encode_text(clip.tokenizer(tiny.backbone)(PROMPTS), normalize=True)
+    expected = ((features @ classes.T).argmax(1) == torch.tensor(rows["target"].to_pylist())).float().mean()
+    assert values(evaluate(tiny, eval_sets))["first", "accuracy_top1"] == pytest.approx(float(expected))
+
+
+def test_batches_do_not_change_the_scores(tiny, eval_sets, monkeypatch):
+    whole = evaluate(tiny, eval_sets)
+    monkeypatch.setattr(kept_scores, "REVISION", -1)  # nothing kept counts
+    assert evaluate(tiny, eval_sets, batch_size=5) == whole
+
+
+def test_every_image_is_decoded_once_and_no_batch_spans_two_sets(tiny, eval_sets, decoded):
+    evaluate(tiny, eval_sets, batch_size=8)
+    assert sorted(decoded) == [4, 4, 5, 8]
+
+
+def test_identical_texts_are_embedded_once(tiny, eval_sets, monkeypatch):
+    texts, tokenizer = [], clip.tokenizer
+    monkeypatch.setattr(
+        clip, "tokenizer", lambda backbone: lambda batch: texts.extend(batch) or tokenizer(backbone)(batch)
+    )
+    evaluate(tiny, eval_sets)
+    assert len(texts) == len(set(texts)) == 11
+
+
+def test_another_set_costs_only_itself(tiny, eval_sets, decoded):
+    first = evaluate(tiny, eval_sets[:1])
+    decoded.clear()
+    assert values(first).items() <= values(evaluate(tiny, eval_sets)).items()
+    assert sum(decoded) == 5 + 4
+
+
+def test_kept_scores_need_no_model(tiny, eval_sets, monkeypatch):
+    report = evaluate(tiny, eval_sets)
+    monkeypatch.setattr(clip, "build", lambda checkpoint: pytest.fail("the model was built"))
+    assert evaluate(tiny, eval_sets) == report
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:40], lambda text: text.replace(b'"value": 0', b'"value": 1'),
+                                    lambda text: b"[]"])  # fmt: skip
+def test_damaged_kept_scores_are_computed_again(tiny, eval_sets, decoded, damage, caplog):
+    report = evaluate(tiny, eval_sets[1:2])
+    (path,) = (places.store_root() / "scores").glob("*/*.json")
+    path.write_bytes(damage(path.read_bytes()))
+    assert evaluate(tiny, eval_sets[1:2]) == report
+    assert sum(decoded) == 2 * 5 and "damaged" in caplog.text
+
+
+def test_other_weights_are_scored_themselves(tiny, tiny_folder, eval_sets, decoded):
+    evaluate(tiny, eval_sets[:1])
+    evaluate(clip.initialise(str(tiny_folder), seed=1), eval_sets[:1])
+    assert sum(decoded) == 24
+
+
+def test_diverged_weights_are_refused(tiny, eval_sets):
+    broken = {name: torch.full_like(weight, torch.nan) for name, weight in load(tiny).items()}
+    with pytest.raises(ValueError, match="not finite on first"):
+        evaluate(save(broken, tiny.backbone), eval_sets[:1])
+
+
+def test_target_without_a_class_is_refused(tiny, tmp_path, eval_sets):
+    wrong = eval_set(tmp_path, "wrong", "classification", PROMPTS, [0, 3])
+    with pytest.raises(ValueError, match="wrong has targets outside its 3 classes"):
+        evaluate(tiny, [wrong])
+
+
+def test_sets_named_twice_are_refused(tiny, eval_sets):
+    with pytest.raises(ValueError, match="named twice: first"):
+        evaluate(tiny, [eval_sets[0], eval_sets[0]])
+
+
+def test_changed_image_bytes_are_an_error_not_a_score(tiny, tmp_path, eval_sets):
+    (tmp_path / "first3.png").write_bytes(b"x" * 2000)
+    with pytest.raises(ValueError, match="first3"):
+        evaluate(tiny, eval_sets[:1])

@@ -1,0 +1,71 @@
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from data_catalog.store import origins, read_table
+from models import train
+from models.checkpoints import load
+from models.schedules import CosineAutoregressive
+from models.updates import UpdateSpec
+from models.updates.finetune import Finetune
+from models.updates.lora import Lora
+
+SPEC = UpdateSpec(lr=1e-3)
+
+
+@pytest.mark.parametrize("method", [Finetune(), Lora(rank=2)])
+def test_update_learns_and_changes_the_weights(tiny, step_plan, method):
+    expert = train.update(tiny, step_plan, UpdateSpec(method=method, lr=3e-3), seed=0)
+    losses = read_table(expert.curves)["loss"].to_pylist()
+    assert len(losses) == 8 and sum(losses[-2:]) < sum(losses[:2])
+    assert expert.checkpoint.digest != tiny.digest
+    assert set(load(expert.checkpoint)) == set(load(tiny))
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(tiny, step_plan):
+    first, again, other = (train.update(tiny, step_plan, SPEC, seed=seed).checkpoint.digest for seed in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("method", [Finetune(), Lora(rank=2)])
+@pytest.mark.parametrize("killed_at", [1, 5])
+def test_a_killed_step_resumes_to_the_same_bytes(tiny, step_plan, method, killed_at):
+    spec = UpdateSpec(method=method, lr=1e-3)
+    uninterrupted = train.update(tiny, step_plan, spec, seed=3)
+
+    def kill(done, iterations, loss):
+        if done == killed_at + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.update(tiny, step_plan, spec, seed=3, progress=kill, save_every_seconds=0)
+    seen = []
+    resumed = train.update(tiny, step_plan, spec, seed=3, progress=lambda done, *_: seen.append(done), save_every_seconds=0)
+    assert seen[0] == killed_at + 1  # went on after the last save, did not start over
+    assert resumed.checkpoint == uninterrupted.checkpoint
+    assert read_table(resumed.curves)["loss"] == read_table(uninterrupted.curves)["loss"]
+
+
+def test_the_curve_of_the_learning_rate_is_the_schedule(tiny, step_plan):
+    spec = UpdateSpec(lr=1e-3, schedule=CosineAutoregressive())
+    later = step_plan.model_copy(update={"step": 2})
+    rates = [read_table(train.update(tiny, plan, spec, seed=0).curves)["lr"] for plan in (step_plan, later)]
+    assert pc.max(rates[0]).as_py() == pytest.approx(1e-3)
+    assert pc.max(rates[1]).as_py() < 0.5e-3
+
+
+def test_the_temperature_is_clamped(tiny, step_plan):
+    spec = UpdateSpec(lr=1e-3, max_logit_scale=2.0)
+    weights = load(train.update(tiny, step_plan, spec, seed=0).checkpoint)
+    assert weights["logit_scale"].exp().item() <= 2.0001
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_reason(tiny, step_plan):
+    with pytest.raises(FloatingPointError, match="lower `lr`"):
+        train.update(tiny, step_plan, UpdateSpec(lr=1e30), seed=0)
+
+
+def test_the_manifest_says_how_the_expert_came_to_be(tiny, step_plan):
+    expert = train.update(tiny, step_plan, SPEC, seed=0)
+    (origin,) = origins(expert.checkpoint.digest)
+    assert origin["init"] == tiny.digest and origin["step_plan"] == step_plan.digest and origin["torch"] == torch.__version__

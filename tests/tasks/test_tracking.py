@@ -1,0 +1,96 @@
+"""Tracking leaves every step once, however often it is told, and no second copy of the weights."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from mlflow import MlflowClient
+from safetensors.numpy import save
+
+from data_catalog import store
+from data_catalog.store import digest_of
+from models.evaluation.report import EvalReport, ExperimentRecord, RecipeRecord, Score, StepRecord, StepScores
+from tasks import tracking
+from tasks.tracking import log_report, log_step
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """MLflow needs seconds to make its tables: once for all tests of this file."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture(autouse=True)
+def own_database(own_home, tmp_path, empty_database):
+    (tmp_path / "home").mkdir()
+    shutil.copy(empty_database, tmp_path / "home" / "mlflow.db")
+
+
+def step_record(step: int) -> StepRecord:
+    deployed = store.write_bytes(save({"weight": np.full(4, step, np.float32)}))
+    curves = store.write_table(pa.table({"iteration": range(2000), "loss": [float(step)] * 2000, "lr": [0.1] * 2000}))
+    score = Score(dataset="CIFAR10", metric="accuracy_top1", value=0.5, samples=10)
+    summary = StepScores(step=step, knowledge_accumulation=0.4, zero_shot_retention=0.9, geometric_mean=0.6)
+    return StepRecord(step=step, scores=EvalReport(checkpoint=deployed, scores=(score,)), summary=summary, expert=deployed,
+                      deployed=deployed, step_plan=digest_of(b"plan"), curves=curves, iterations=2000,
+                      draws={"update": 3, "buffer": 1}, seconds=1.0)  # fmt: skip
+
+
+def log(record: StepRecord) -> None:
+    log_step.fn("demo", 0, "finetune", record)
+
+
+def runs(filter: str = "") -> list:
+    client = MlflowClient(tracking._tracking_uri())
+    return client.search_runs([client.get_experiment_by_name("demo").experiment_id], filter)
+
+
+def test_a_step_is_logged_once_under_its_recipe(monkeypatch):
+    records = [step_record(0), step_record(1)]
+    for record in records:
+        log(record)
+    monkeypatch.setattr(tracking, "_tracker", None)  # a second time nothing is even opened
+    for record in records:
+        log(record)
+    parent = next(run for run in runs() if run.info.run_name == "finetune")
+    children = runs(f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert sorted(run.data.tags["ckpt.previous"] for run in children) == sorted(["none", records[0].deployed])
+
+
+def test_scores_curves_and_costs_are_there():
+    log(step_record(3))
+    metrics = runs("tags.`ckpt.step` = '3'")[0].data.metrics
+    assert metrics["accuracy_top1/CIFAR10"] == 0.5 and metrics["draws/buffer"] == 1 and metrics["curve/loss"] == 3
+
+
+def test_the_checkpoint_is_a_hard_link_into_the_store(tmp_path):
+    record = step_record(0)
+    log(record)
+    (logged,) = (tmp_path / "home/mlartifacts").rglob("model.safetensors")
+    assert Path(logged).samefile(store.locate(record.deployed))
+
+
+def test_an_interrupted_step_is_replaced(monkeypatch):
+    record = step_record(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "_curve_points", lambda digest: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            log(record)
+    log(record)
+    assert [tracking.COMPLETE in run.data.tags for run in runs("tags.`ckpt.step` = '0'")] == [True]
+
+
+def test_a_report_is_logged_once_although_its_stages_differ(tmp_path):
+    step = step_record(0)
+    (tmp_path / "report.html").write_text("<p>report</p>")
+    record = ExperimentRecord(name="demo", seed=0, config="seed: 0", adaptation=("CIFAR10",), retention=(), stream=(),
+                              zero_shot=step.scores, zero_shot_summary=step.summary, pretrained=step.deployed, stages=(),
+                              recipes=(RecipeRecord(name="finetune", description="", steps=(step,)),))  # fmt: skip
+    stage = {"stage": "s", "label": "s", "reused": True, "reason": "unchanged", "seconds": 1.0}
+    log_report.fn(record, str(tmp_path / "report.html"))
+    log_report.fn(ExperimentRecord(**record.model_dump(exclude={"stages"}), stages=[stage]), str(tmp_path / "report.html"))
+    assert len(runs()) == 1
