@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,9 +17,10 @@ import duckdb
 from data_catalog import store
 from data_catalog.captions import CaptionRef
 from data_catalog.places import catalog_path
+from data_catalog.refs import Spec
 from data_catalog.shards import DatasetRef, facts
 from data_catalog.store_files import make_folder
-from data_catalog.stream import StepPlan, StreamPlan
+from data_catalog.stream import StreamPlan
 
 MIGRATIONS = ("schema.sql",)  # applied in order, each once; never edit one that was released
 WAIT_SECONDS = 60.0  # how long to wait for another process before giving up
@@ -43,25 +44,35 @@ def record_ingest(datasets: list[DatasetRef], captions: list[CaptionRef]) -> boo
     return True
 
 
-def record_stream(name: str, plan: StreamPlan) -> None:
-    """Record which samples arrive at which step of the stream called `name`, in place of what was recorded for it."""
+class TrainedStep(Spec):
+    """One step of one recipe of a stream: the data it saw and the checkpoint it made, by digest."""
+
+    recipe: str
+    step: int
+    step_plan: str
+    checkpoint: str
+
+
+def record_stream(name: str, plan: StreamPlan, steps: Sequence[TrainedStep]) -> bool:
+    """Record the stream called `name`: which samples arrive when, what each step trained on and what came of it.
+
+    Replaces what was recorded under that name; False, with the file untouched, if it is recorded like this already.
+    """
+    rows = sorted((s.recipe, s.step, s.step_plan, s.checkpoint) for s in steps)
+    if _recorded_stream(name) == (plan.digest, rows):
+        return False
     with _writing() as db:
-        for table, column in (("streams", "name"), ("stream_members", "stream")):
+        for table, column in (("streams", "name"), ("stream_members", "stream"), ("steps", "stream")):
             db.execute(f"DELETE FROM {table} WHERE {column} = ?", [name])
         db.execute(
             "INSERT INTO streams VALUES (?, ?, ?, ?)", [name, plan.digest, len(plan.steps), plan.pretraining_samples]
         )
         db.execute("INSERT INTO stream_members SELECT ?, step, id FROM read_parquet(?)", [name, _file(plan.digest)])
-
-
-def record_step(name: str, plan: StepPlan) -> None:
-    """Record which samples a step of the stream called `name` trained on, in place of what was known of that step."""
-    with _writing() as db:
-        db.execute("DELETE FROM step_draws WHERE stream = ? AND step = ?", [name, plan.step])
-        db.execute(
-            "INSERT INTO step_draws SELECT ?, ?, pool, id, count(*) FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
-            [name, plan.step, _file(plan.digest)],
-        )
+        for row in rows:
+            db.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?)", [name, *row])
+        for step_plan in sorted({step.step_plan for step in steps}):
+            _add_draws(db, step_plan)
+    return True
 
 
 def summary() -> list[dict]:
@@ -88,16 +99,29 @@ def quarantined(dataset: str | None = None) -> list[dict]:
     )
 
 
-def steps_with_sample(sample_id: str) -> list[dict]:
-    """The recorded steps that trained on a sample: stream, step, pool and number of draws."""
-    return _ask("SELECT stream, step, pool, draws FROM step_draws WHERE sample = ? ORDER BY ALL", [sample_id])
+def checkpoints_with_sample(sample_id: str) -> list[dict]:
+    """The checkpoints that a sample helped to train: stream, recipe, step, pool, number of draws, checkpoint."""
+    return _ask(
+        "SELECT stream, recipe, step, pool, draws, checkpoint FROM steps JOIN step_draws USING (step_plan) "
+        "WHERE sample = ? ORDER BY ALL",
+        [sample_id],
+    )
+
+
+def samples_of_checkpoint(checkpoint: str) -> list[dict]:
+    """What a checkpoint was trained on in its own step: dataset, concept, pool, samples and draws."""
+    return _ask(
+        "SELECT dataset, concept, pool, count(*) AS samples, sum(draws)::INTEGER AS draws "
+        "FROM (SELECT DISTINCT step_plan FROM steps WHERE checkpoint = ?) JOIN step_draws USING (step_plan) "
+        "JOIN samples ON samples.id = step_draws.sample GROUP BY ALL ORDER BY ALL",
+        [checkpoint],
+    )
 
 
 def rebuild(
     datasets: list[DatasetRef],
     captions: list[CaptionRef],
-    streams: dict[str, StreamPlan] | None = None,
-    steps: list[tuple[str, StepPlan]] | None = None,
+    streams: Sequence[tuple[str, StreamPlan, Sequence[TrainedStep]]] = (),
 ) -> None:
     """Throw the catalog away, whatever state it is in, and record these again; history of earlier versions is lost."""
     path = catalog_path()
@@ -105,10 +129,22 @@ def rebuild(
         for stale in (path, path.with_name(f"{path.name}.wal")):
             stale.unlink(missing_ok=True)
     record_ingest(datasets, captions)
-    for name, plan in (streams or {}).items():
-        record_stream(name, plan)
-    for name, step in steps or []:
-        record_step(name, step)
+    for name, plan, steps in streams:
+        record_stream(name, plan, steps)
+
+
+def _recorded_stream(name: str) -> tuple[str, list[tuple]] | None:
+    found = _ask("SELECT digest FROM streams WHERE name = ?", [name])
+    steps = _ask("SELECT recipe, step, step_plan, checkpoint FROM steps WHERE stream = ? ORDER BY ALL", [name])
+    return (found[0]["digest"], [tuple(step.values()) for step in steps]) if found else None
+
+
+def _add_draws(db: duckdb.DuckDBPyConnection, step_plan: str) -> None:
+    if not db.execute("SELECT count(*) FROM step_draws WHERE step_plan = ?", [step_plan]).fetchone()[0]:
+        db.execute(
+            "INSERT INTO step_draws SELECT ?, pool, id, count(*) FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+            [step_plan, _file(step_plan)],
+        )
 
 
 def _recorded() -> dict[tuple[str, str], set[str]]:

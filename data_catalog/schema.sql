@@ -66,9 +66,16 @@ CREATE TABLE stream_members (    -- which samples arrive at which step; -1 is th
     sample VARCHAR NOT NULL
 );
 
-CREATE TABLE step_draws (        -- how often a step trained on a sample, by the pool it came from
+CREATE TABLE steps (             -- what each step of each recipe trained on, and the weights that came of it
     stream VARCHAR NOT NULL,
+    recipe VARCHAR NOT NULL,
     step INTEGER NOT NULL,
+    step_plan VARCHAR NOT NULL,  -- digest
+    checkpoint VARCHAR NOT NULL  -- digest of the expert
+);
+
+CREATE TABLE step_draws (        -- how often a step plan holds a sample, by the pool it came from
+    step_plan VARCHAR NOT NULL,
     pool VARCHAR NOT NULL,
     sample VARCHAR NOT NULL,
     draws INTEGER NOT NULL

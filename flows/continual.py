@@ -135,7 +135,7 @@ def settle(
     report = scores.result()
     summary = summarise(data.step, report, prepared.adaptation, prepared.retention)
     record = step_record(data, expert, deployed, report, summary, cost, planned_mafs(experiment, cost, data.iterations))
-    log_step(experiment.name, experiment.seed, name, record)
+    log_step(experiment.name, experiment.seed, name, record, experiment.recipes[name].model_dump_json())
     return [record]
 
 

@@ -27,7 +27,8 @@ from tasks.locks import exclusive, is_held
 
 START_SECONDS = 180  # an idle laptop needs 6, the first start 14
 DRAIN_SECONDS = 30
-SETTLED_SECONDS = 1.5  # longer than the recorder's pause between two writes
+SETTLED_SECONDS = 1.5  # longer than the pauses of flows/environment.py between two writes of task runs and logs
+STUCK_SECONDS = 6  # task runs of an interrupted flow may never get a last state
 HOST = "127.0.0.1"
 LIVING = ["SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
@@ -199,12 +200,12 @@ def _drain(url: str, tag: str) -> None:
     ours = {"flow_runs": {"tags": {"all_": [tag]}}}
     if not _post(f"{url}/flow_runs/count", ours):
         return
-    deadline, changed, seen = time.monotonic() + DRAIN_SECONDS, time.monotonic(), None
-    while time.monotonic() < deadline and time.monotonic() < changed + SETTLED_SECONDS:
+    deadline, settled, seen = time.monotonic() + DRAIN_SECONDS, 0.0, None
+    while time.monotonic() < deadline and (seen is None or time.monotonic() < settled):
         total = _post(f"{url}/task_runs/count", ours)
         unfinished = _post(f"{url}/task_runs/count", {**ours, "task_runs": _in_state(LIVING)})
-        if unfinished or (total, unfinished) != seen:
-            changed, seen = time.monotonic(), (total, unfinished)
+        if (total, unfinished) != seen:
+            seen, settled = (total, unfinished), time.monotonic() + (STUCK_SECONDS if unfinished else SETTLED_SECONDS)
         time.sleep(0.1)
 
 

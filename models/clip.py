@@ -1,4 +1,8 @@
-"""The backbone: any OpenCLIP model by name or folder, its tokenizer and its preprocessing. The one file that imports open_clip."""
+"""The backbone: any OpenCLIP model by name or folder, its tokenizer and its preprocessing.
+
+The one file that imports open_clip, and only inside functions: it takes seconds, and a run that re-uses everything
+builds no model.
+"""
 
 import contextlib
 import json
@@ -8,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import open_clip
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -34,6 +37,8 @@ def import_checkpoint(model: str, pretrained: str | None = None) -> CheckpointRe
     `model`: a name OpenCLIP knows, with `pretrained` a tag or the path of a weights file; or a folder with
     `open_clip_config.json` and `open_clip_model.safetensors`. Raises ValueError when there are no weights.
     """
+    import open_clip
+
     with _quiet():
         if _is_folder(model):
             module = open_clip.create_model(f"local-dir:{model}", require_pretrained=True)
@@ -45,6 +50,8 @@ def import_checkpoint(model: str, pretrained: str | None = None) -> CheckpointRe
 
 def initialise(model: str, seed: int) -> CheckpointRef:
     """Store random weights of the architecture `model` (a name or a folder), drawn from `seed`."""
+    import open_clip
+
     with _quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
         module = open_clip.create_model(_location(model), load_weights=False, pretrained_text=False)
@@ -56,6 +63,8 @@ def describe(model: str, loaded: nn.Module | None = None) -> str:
 
     `loaded`: the model with its weights, which may prescribe another preprocessing than the architecture does.
     """
+    import open_clip
+
     config = json.loads(json.dumps(open_clip.get_model_config(_location(model))))
     tokenizer = config["text_cfg"].get("tokenizer_kwargs", {})
     if "bpe_path" in tokenizer:
@@ -79,6 +88,8 @@ def build_empty(backbone: str, device: str = "cpu") -> nn.Module:
 
     Takes no random number: an evaluation beside a training must not disturb the generator that training draws from.
     """
+    import open_clip
+
     with _quiet(), _as_folder(backbone) as folder, torch.device(device), _WithoutRandomInit():
         location = f"local-dir:{folder}"
         return open_clip.create_model(location, load_weights=False, pretrained_text=False, device=device)
@@ -86,6 +97,8 @@ def build_empty(backbone: str, device: str = "cpu") -> nn.Module:
 
 def tokenizer(backbone: str) -> Callable[[Sequence[str]], Tensor]:
     """A function from texts to token ids [texts, context length]; longer texts are cut."""
+    import open_clip
+
     with _quiet(), _as_folder(backbone) as folder:
         encode = open_clip.get_tokenizer(f"local-dir:{folder}")
     return lambda texts: encode(list(texts))
@@ -159,6 +172,8 @@ def _location(model: str) -> str:
 
 
 def _check_name(model: str, pretrained: str | None) -> None:
+    import open_clip
+
     if model not in open_clip.list_models():
         raise ValueError(f"{model!r} is neither a folder with {CONFIG_FILE} nor a model OpenCLIP knows; "
                          "list them with `python -c 'import open_clip; print(open_clip.list_models())'`")

@@ -14,8 +14,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from prefect import Task
+from prefect import State, Task
 from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.client.schemas.objects import TaskRun
 from prefect.context import TaskRunContext
 from prefect.filesystems import LocalFileSystem
 from prefect.logging import get_run_logger
@@ -53,7 +54,7 @@ def cached(
         return CachedTask(
             _explained(function, stage), cache_policy=key, result_serializer=VerifiedJSON(),
             persist_result=True, cache_result_in_memory=False, task_run_name=label or stage.name,
-            on_completion=[_tell_of_reuse], **options,
+            on_completion=[tell_of_reuse], **options,
         )  # fmt: skip
 
     return decorate
@@ -218,7 +219,8 @@ def _tell_of_run(stage: str, label: str, reason: str, started: float) -> None:
     tell(StageRecord(stage=stage, label=label, reused=False, reason=reason, seconds=seconds), get_run_logger())
 
 
-def _tell_of_reuse(task: Task, task_run, state) -> None:
+def tell_of_reuse(task: Task, task_run: TaskRun, state: State) -> None:
+    """Hook of every cached task: on a hit its body, which tells of runs, is not entered."""
     if state.name == "Cached":
         seconds = (state.timestamp - task_run.start_time).total_seconds()
         record = StageRecord(stage=task.name, label=task_run.name, reused=True, reason="unchanged", seconds=seconds)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from hashlib import sha256
-from logging import Logger, LoggerAdapter
+from logging import Logger, LoggerAdapter, LogRecord, getLogger
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -44,10 +44,12 @@ def journal(on_stage: Listener | None = None) -> Iterator[list[StageRecord]]:
         if outer:
             outer(record)
 
-    token = _listener.set(listen)
+    token, task_runs = _listener.set(listen), getLogger("prefect.task_runs")
+    task_runs.addFilter(_says_more_than_a_hook)
     try:
         yield stages
     finally:
+        task_runs.removeFilter(_says_more_than_a_hook)
         _listener.reset(token)
 
 
@@ -77,6 +79,11 @@ def what_changed(stage: str, label: str, now: Fingerprint) -> str:
     reasons = [f"revision {past.revision} -> {now.revision}"] if now.revision != past.revision else []
     reasons += [f"input{'s' * (len(changed) > 1)} {', '.join(changed)} changed"] if changed else []
     return "; ".join(reasons) or "its result record is gone"
+
+
+def _says_more_than_a_hook(record: LogRecord) -> bool:
+    """False for the two lines that Prefect logs around the hook that tells of re-use, for every stage."""
+    return "ook 'tell_of_reuse'" not in record.getMessage()
 
 
 def _memory(stage: str, label: str) -> Path:

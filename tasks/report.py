@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from data_catalog import catalog, places, store
+from data_catalog.catalog import TrainedStep
 from data_catalog.store_files import write_atomically
 from data_catalog.stream import StepPlan, StreamPlan
 from models.budget import StepCost
@@ -51,7 +52,12 @@ def step_record(data: StepPlan, expert: Expert, deployed: CheckpointRef, report:
 @uncached(label="record stream in the catalog")
 def record_stream(experiment: str, seed: int, plan: StreamPlan, recipes: list[RecipeRecord]) -> None:
     """Enter which samples each step of each recipe drew, and the checkpoint that came of it."""
-    catalog.record_stream(run_name(experiment, seed), plan, recipes)
+    steps = [
+        TrainedStep(recipe=recipe.name, step=step.step, step_plan=step.step_plan, checkpoint=step.expert)
+        for recipe in recipes
+        for step in recipe.steps
+    ]
+    catalog.record_stream(run_name(experiment, seed), plan, steps)
 
 
 @uncached(label="report")

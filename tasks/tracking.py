@@ -48,7 +48,7 @@ def log_step(experiment: str, seed: int, recipe: str, record: StepRecord, config
 
 
 @uncached(label="track report {record.name}")
-def log_report(record: ExperimentRecord, html: str) -> None:
+def log_report(record: ExperimentRecord, html: str | Path) -> None:
     """Log the finished experiment: its record, its zero-shot scores and the page at the path `html`."""
     key = _key("report", record.model_copy(update={"stages": ()}).model_dump(mode="json"))
     if _is_logged(key):
@@ -61,7 +61,7 @@ def log_report(record: ExperimentRecord, html: str) -> None:
         tracker.log(run, _headlines(record.zero_shot_summary) | _scores(record.zero_shot), step=0)
         tracker.client.log_text(run, record.model_dump_json(indent=1), "record.json")
         tracker.client.log_text(run, record.config, "config.yaml")
-        tracker.client.log_artifact(run, html)
+        tracker.client.log_artifact(run, str(html))
         tracker.finish(run)
 
 

@@ -15,6 +15,7 @@ from random import Random
 from tempfile import mkdtemp
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
@@ -29,7 +30,7 @@ from data_catalog.sources.fomo_in_flux import FomoInFlux
 DOMAINS: tuple[Domain, ...] = (*broad.DOMAINS, *written.DOMAINS, *designed.DOMAINS, *sketches.DOMAINS)
 REVISION = 1  # of the drawings and captions: raise it when the same spec would give other files
 MARKER = "complete.json"
-CONTEXT_LENGTH = 24  # tokens; the longest caption has 21
+CONTEXT_LENGTH = 20  # tokens; the longest caption has 18
 
 TINY_CLIP = {
     "embed_dim": 128,
@@ -146,14 +147,20 @@ class Synthetic(Source):
     def _pictures(self, domain: Domain, split: str, count: int) -> Iterator[tuple[int, Picture, Random]]:
         """Class, picture, and the randomness that is left for its captions."""
         random = Random(seed_of(self.seed, "synthetic", domain.name, split))
-        labels = rng(self.seed, "synthetic labels", domain.name, split).permutation(count) % max(1, len(domain.classes))
         if domain.stock:
-            _, targets = domain.stock()
-            order = rng(self.seed, "synthetic stock", domain.name).permutation(len(targets))
-            rows = order[: self.test_images] if split == "test" else order[self.test_images :][:count]
-            yield from ((int(targets[row]), domain.draw(random, int(row)), random) for row in rows)
+            targets = domain.stock()[1]
+            rows = self._rows(domain, split, count).tolist()
+            yield from ((int(targets[row]), domain.draw(random, row), random) for row in rows)
         else:
+            labels = rng(self.seed, "synthetic labels", domain.name, split).permutation(count) % max(
+                1, len(domain.classes)
+            )
             yield from ((label, domain.draw(random, label), random) for label in labels.tolist())
+
+    def _rows(self, domain: Domain, split: str, count: int) -> np.ndarray:
+        """Which real images belong to the split: the first of a shuffle are the test images."""
+        order = rng(self.seed, "synthetic stock", domain.name).permutation(len(domain.stock()[1]))
+        return order[: self.test_images] if split == "test" else order[self.test_images :][:count]
 
     def _streams(self) -> dict[str, list[str]]:
         """Orders of the adaptation concepts: shuffled together, and dataset by dataset."""

@@ -46,14 +46,30 @@ def test_reasons_for_refusal_can_be_asked(recorded):
     assert len(catalog.quarantined()) == 5
 
 
-def test_a_sample_knows_the_steps_that_saw_it(recorded, datasets, captions):
+@pytest.fixture
+def trained(recorded, datasets, captions):
+    """A recorded stream of which one step was trained; the file is given back."""
     plan = compose_stream(list(datasets.values()), captions, Random(), 3, 0, ["BROAD"])
-    catalog.record_stream("demo", plan)
-    for _ in range(2):
-        catalog.record_step("demo", compose_step(plan, 0, Mixture(pretraining=1, update=0, buffer=0), 6, 2, 0))
-    seen = {"stream": "demo", "step": 0, "pool": "pretraining", "draws": 2}
-    assert catalog.steps_with_sample("BROAD/train/0.png") == [seen]
-    assert catalog.steps_with_sample("SHAPES/train/star/0.png") == []
+    data = compose_step(plan, 0, Mixture(pretraining=1, update=0, buffer=0), 6, 2, 0)
+    step = catalog.TrainedStep(recipe="merged", step=0, step_plan=data.digest, checkpoint=f"sha256:{'a' * 64}")
+    return plan, [step]
+
+
+def test_a_sample_knows_the_checkpoints_that_saw_it_and_the_reverse(trained):
+    plan, steps = trained
+    assert catalog.record_stream("demo", plan, steps) is True
+    seen = {"stream": "demo", "recipe": "merged", "step": 0, "pool": "pretraining", "draws": 2}
+    assert catalog.checkpoints_with_sample("BROAD/train/0.png") == [seen | {"checkpoint": steps[0].checkpoint}]
+    assert catalog.checkpoints_with_sample("SHAPES/train/star/0.png") == []
+    drawn = catalog.samples_of_checkpoint(steps[0].checkpoint)
+    assert {row["dataset"] for row in drawn} == {"BROAD"} and sum(row["draws"] for row in drawn) == 12
+
+
+def test_a_stream_recorded_again_leaves_the_file_untouched(recorded, trained):
+    catalog.record_stream("demo", *trained)
+    before = (recorded.stat().st_mtime_ns, recorded.read_bytes())
+    assert catalog.record_stream("demo", *trained) is False
+    assert (recorded.stat().st_mtime_ns, recorded.read_bytes()) == before
 
 
 def test_a_damaged_catalog_is_named_and_can_be_rebuilt(recorded, datasets, captions):

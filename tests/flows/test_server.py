@@ -30,8 +30,14 @@ with api() as url:
 
 
 def run(signal: str, home: Path) -> subprocess.CompletedProcess:
-    places = {"EVERGREEN_HOME": str(home), "PREFECT_HOME": str(home / "prefect"), "PREFECT_LOGGING_TO_API_ENABLED": "true"}
-    return subprocess.run([sys.executable, "-c", RUN.format(signal=signal)], env=os.environ | places, capture_output=True)
+    places = {
+        "EVERGREEN_HOME": str(home),
+        "PREFECT_HOME": str(home / "prefect"),
+        "PREFECT_LOGGING_TO_API_ENABLED": "true",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", RUN.format(signal=signal)], env=os.environ | places, capture_output=True
+    )
 
 
 def states(home: Path, kind: str) -> list[str]:
@@ -67,7 +73,9 @@ def test_a_given_api_is_used(monkeypatch):
 
 def test_a_dead_advertisement_is_not_believed(tmp_path):
     (tmp_path / "home/prefect").mkdir(parents=True)
-    (tmp_path / "home/prefect/server.json").write_text(f'{{"url": "http://127.0.0.1:{server._any_port()}/api", "pid": 1}}')
+    (tmp_path / "home/prefect/server.json").write_text(
+        f'{{"url": "http://127.0.0.1:{server._any_port()}/api", "pid": 1}}'
+    )
     assert server.running_server() is None
 
 

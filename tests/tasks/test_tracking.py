@@ -35,9 +35,18 @@ def step_record(step: int) -> StepRecord:
     curves = store.write_table(pa.table({"iteration": range(2000), "loss": [float(step)] * 2000, "lr": [0.1] * 2000}))
     score = Score(dataset="CIFAR10", metric="accuracy_top1", value=0.5, samples=10)
     summary = StepScores(step=step, knowledge_accumulation=0.4, zero_shot_retention=0.9, geometric_mean=0.6)
-    return StepRecord(step=step, scores=EvalReport(checkpoint=deployed, scores=(score,)), summary=summary, expert=deployed,
-                      deployed=deployed, step_plan=digest_of(b"plan"), curves=curves, iterations=2000,
-                      draws={"update": 3, "buffer": 1}, seconds=1.0)  # fmt: skip
+    return StepRecord(
+        step=step,
+        scores=EvalReport(checkpoint=deployed, scores=(score,)),
+        summary=summary,
+        expert=deployed,
+        deployed=deployed,
+        step_plan=digest_of(b"plan"),
+        curves=curves,
+        iterations=2000,
+        draws={"update": 3, "buffer": 1},
+        seconds=1.0,
+    )
 
 
 def log(record: StepRecord) -> None:
@@ -87,10 +96,22 @@ def test_an_interrupted_step_is_replaced(monkeypatch):
 def test_a_report_is_logged_once_although_its_stages_differ(tmp_path):
     step = step_record(0)
     (tmp_path / "report.html").write_text("<p>report</p>")
-    record = ExperimentRecord(name="demo", seed=0, config="seed: 0", adaptation=("CIFAR10",), retention=(), stream=(),
-                              zero_shot=step.scores, zero_shot_summary=step.summary, pretrained=step.deployed, stages=(),
-                              recipes=(RecipeRecord(name="finetune", description="", steps=(step,)),))  # fmt: skip
+    record = ExperimentRecord(
+        name="demo",
+        seed=0,
+        config="seed: 0",
+        adaptation=("CIFAR10",),
+        retention=(),
+        zero_shot=step.scores,
+        zero_shot_summary=step.summary,
+        pretrained=step.deployed,
+        recipes=(RecipeRecord(name="finetune", description="", steps=(step,)),),
+        stream=(),
+        stages=(),
+    )
     stage = {"stage": "s", "label": "s", "reused": True, "reason": "unchanged", "seconds": 1.0}
     log_report.fn(record, str(tmp_path / "report.html"))
-    log_report.fn(ExperimentRecord(**record.model_dump(exclude={"stages"}), stages=[stage]), str(tmp_path / "report.html"))
+    log_report.fn(
+        ExperimentRecord(**record.model_dump(exclude={"stages"}), stages=[stage]), str(tmp_path / "report.html")
+    )
     assert len(runs()) == 1

@@ -1,14 +1,18 @@
 """The broad domains: what the pretrained model knows and what its retention is measured on."""
 
 import math
+from functools import cache
+from itertools import combinations
 from random import Random
 
-from PIL import ImageDraw
+import numpy as np
+from PIL import Image, ImageDraw
 
 from data_catalog.sources.domains.canvas import (
+    BACKGROUNDS,
     COLOURS,
-    PLACES,
     SIDE,
+    SIZE,
     Colour,
     Domain,
     Picture,
@@ -17,7 +21,6 @@ from data_catalog.sources.domains.canvas import (
     disc,
     finished,
     jittered,
-    place_of,
     polygon,
     with_articles,
 )
@@ -28,6 +31,7 @@ TEXTURES = (
     *("horizontal stripes", "vertical stripes", "diagonal stripes", "a checkerboard", "polka dots"),
     *("grid lines", "zigzag lines", "concentric rings", "brick rows", "random speckles"),
 )
+PAIRS = tuple(combinations(COLOURS, 2))
 RELATIONS = {"above": "below", "left of": "right of"}
 
 
@@ -44,19 +48,23 @@ def paint_shape(
             dx, dy = radius * math.cos(turn), radius * math.sin(turn)
             pen.line((centre[0] - dx, centre[1] - dy, centre[0] + dx, centre[1] + dy), paint, max(3, int(radius / 2)))
     else:
-        corners, inner = {"square": (4, 1.0), "triangle": (3, 1.0), "star": (10, 0.42)}[shape]
-        pen.polygon(polygon(corners, centre, radius, angle, inner), fill=paint)
+        corners, start, inner = {"square": (4, 0.25, 1.0), "triangle": (3, -0.5, 1.0), "star": (10, -0.5, 0.42)}[shape]
+        pen.polygon(polygon(corners, centre, radius, angle + start * math.pi, inner), fill=paint)
+
+
+def turned(random: Random) -> float:
+    """An angle that leaves a shape roughly upright, in radians."""
+    return random.uniform(-0.4, 0.4)
 
 
 def draw_shape(random: Random, label: int) -> Picture:
-    """A coloured shape anywhere, in any size and orientation."""
+    """A coloured shape anywhere, large or small, a little turned."""
     colour, shape = list(COLOURS)[label // len(SHAPES)], SHAPES[label % len(SHAPES)]
     image, pen, background = blank(random)
-    radius = random.uniform(9, 21)
+    radius = random.uniform(12, 22)
     centre = (random.uniform(radius, SIDE - radius), random.uniform(radius, SIDE - radius))
-    paint_shape(pen, shape, centre, radius, random.uniform(0, math.tau), jittered(COLOURS[colour], random))
-    seen = random.choice((f"on a {background} background", f"at the {place_of(centre)}"))
-    return Picture(finished(image, random), seen)
+    paint_shape(pen, shape, centre, radius, turned(random), jittered(COLOURS[colour], random))
+    return Picture(finished(image, random), f"on a {background} background")
 
 
 def draw_count(random: Random, label: int) -> Picture:
@@ -70,14 +78,24 @@ def draw_count(random: Random, label: int) -> Picture:
     return Picture(finished(image, random), f"on a {background} background")
 
 
-def draw_place(random: Random, label: int) -> Picture:
-    """Some object in one ninth of the picture, which is the class."""
-    colour, shape = random.choice(tuple(COLOURS)), random.choice(SHAPES)
-    image, pen, background = blank(random)
-    centre = tuple(SIDE / 3 * (cell + random.uniform(0.22, 0.78)) for cell in (label % 3, label // 3))
-    radius, angle = random.uniform(6, 13), random.uniform(0, math.tau)
-    paint_shape(pen, shape, centre, radius, angle, jittered(COLOURS[colour], random))
-    return Picture(finished(image, random), f"on a {background} field")
+@cache
+def _fade(turn: int) -> Image.Image:
+    """A ramp from black to white across the finished picture, in one of 16 directions."""
+    across, down = np.meshgrid(*[np.linspace(-1, 1, SIZE)] * 2)
+    ramp = across * math.cos(turn * math.tau / 16) + down * math.sin(turn * math.tau / 16)
+    return Image.fromarray((127.5 + 127.5 * ramp.clip(-1, 1)).astype(np.uint8))
+
+
+def draw_blend(random: Random, label: int) -> Picture:
+    """Two colours that fade into each other, and a dark or pale frame around them or none."""
+    first, second = (jittered(COLOURS[name], random) for name in PAIRS[label])
+    fields = [Image.new("RGB", (SIZE, SIZE), paint) for paint in (first, second)]
+    image = Image.composite(*fields, _fade(random.randrange(16)))
+    frame = random.choice(("no", *BACKGROUNDS))
+    if frame != "no":
+        box, width = (0, 0, SIZE - 1, SIZE - 1), random.randint(2, 5)
+        ImageDraw.Draw(image).rectangle(box, outline=jittered(BACKGROUNDS[frame], random), width=width)
+    return Picture(finished(image, random), f"with {frame} frame" if frame == "no" else f"in a {frame} frame")
 
 
 def draw_texture(random: Random, label: int) -> Picture:
@@ -167,7 +185,7 @@ def draw_scene(random: Random, _label: int) -> Picture:
         side = min(SIDE - 10, max(10, across + random.uniform(-9, 9)))
         centre = (side, along) if relation == "above" else (along, side)
         paint = jittered(COLOURS[colour], random)
-        paint_shape(pen, shape, centre, random.uniform(9, 13), random.uniform(0, math.tau), paint)
+        paint_shape(pen, shape, centre, random.uniform(9, 13), turned(random), paint)
     first, second = (f"a {colour} {shape}" for colour, shape in zip(colours, shapes, strict=True))
     captions = (
         f"{first} {relation} {second}.",
@@ -200,13 +218,13 @@ DOMAINS = (
         "jpg",
     ),
     Domain(
-        "PLACES",
+        "BLENDS",
         "retention",
         "classification",
-        "an object at the {}.",
-        "an object at the {}",
-        PLACES,
-        draw_place,
+        "a blend of {}.",
+        "a blend of {}",
+        tuple(f"{first} and {second}" for first, second in PAIRS),
+        draw_blend,
         "jpg",
     ),
     Domain("TEXTURES", "retention", "classification", "a texture of {}.", "a texture of {}", TEXTURES, draw_texture),

@@ -38,11 +38,6 @@ BACKGROUNDS: dict[str, Colour] = {
     "brown": (110, 70, 40),
     "olive": (85, 95, 35),
 }
-PLACES = (
-    *("upper left corner", "upper edge", "upper right corner"),
-    *("left edge", "centre", "right edge"),
-    *("lower left corner", "lower edge", "lower right corner"),
-)
 
 
 @dataclass(frozen=True)
@@ -103,12 +98,6 @@ def polygon(corners: int, centre: Point, radius: float, angle: float, inner: flo
 def disc(pen: ImageDraw.ImageDraw, centre: Point, radius: float, **paint) -> None:
     """A circle around `centre`; `paint` are the pen's own fill, outline and width."""
     pen.ellipse((centre[0] - radius, centre[1] - radius, centre[0] + radius, centre[1] + radius), **paint)
-
-
-def place_of(centre: Point) -> str:
-    """The name of the ninth of the canvas that `centre` lies in."""
-    column, row = (min(2, max(0, int(3 * part / SIDE))) for part in centre)
-    return PLACES[3 * row + column]
 
 
 _PATTERNS = (

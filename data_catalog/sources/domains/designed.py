@@ -37,8 +37,8 @@ def draw_chart(random: Random, label: int) -> Picture:
     image, pen, background = blank(random)
     name = random.choice(tuple(COLOURS))
     paint = jittered(COLOURS[name], random)
-    left, top = random.randint(4, 14), random.randint(4, 14)
-    right, bottom = random.randint(SIDE - 14, SIDE - 4), random.randint(SIDE - 14, SIDE - 4)
+    left, top = random.randint(3, 9), random.randint(3, 9)
+    right, bottom = random.randint(SIDE - 9, SIDE - 3), random.randint(SIDE - 9, SIDE - 3)
     if CHARTS[label] not in ("pie chart", "donut chart", "heat map", "radar chart"):
         pen.line([(left, top), (left, bottom), (right, bottom)], jittered((190, 190, 190), random), 2)
     _paint_chart(pen, random, CHARTS[label], paint, (left, top, right, bottom))
@@ -112,7 +112,7 @@ def _paint_columns(pen: Pen, random: Random, chart: str, paint: Colour, box: tup
 def draw_sign(random: Random, label: int) -> Picture:
     """A road sign at the roadside."""
     image, pen, background = blank(random)
-    radius = random.uniform(14, 24)
+    radius = random.uniform(19, 25)
     x, y = random.uniform(radius + 2, SIDE - radius - 2), random.uniform(radius + 1, SIDE - radius - 8)
     pen.line((x, y, x, SIDE), jittered((150, 150, 150), random), 4)
     _paint_sign(pen, SIGNS[label], x, y, radius)
@@ -186,7 +186,7 @@ def _paint_round_sign(pen: Pen, sign: str, x: float, y: float, r: float) -> None
 def draw_face(random: Random, label: int) -> Picture:
     """A round face whose eyes, brows and mouth show a mood."""
     image, pen, background = blank(random)
-    r = random.uniform(19, 28)
+    r = random.uniform(24, 29)
     x, y = random.uniform(r + 1, SIDE - r - 1), random.uniform(r + 1, SIDE - r - 1)
     skin = random.choice(("yellow", "orange", "white", "green"))
     disc(pen, (x, y), r, fill=jittered(COLOURS[skin], random))
@@ -199,13 +199,13 @@ def _paint_eyes(pen: Pen, mood: str, x: float, y: float, r: float) -> None:
     for side in (-1, 1):
         eye = x + side * r * 0.4
         if mood == "sleepy" or (mood == "winking" and side == 1):
-            pen.line((eye - r * 0.2, y, eye + r * 0.2, y), BLACK, 3)
+            pen.line((eye - r * 0.2, y, eye + r * 0.2, y), BLACK, 4)
         elif mood == "laughing":
-            pen.arc((eye - r * 0.22, y - r * 0.15, eye + r * 0.22, y + r * 0.25), 180, 360, BLACK, 3)
+            pen.arc((eye - r * 0.22, y - r * 0.15, eye + r * 0.22, y + r * 0.25), 180, 360, BLACK, 4)
         else:
             disc(pen, (eye, y), r * (0.2 if mood == "surprised" else 0.13), fill=BLACK)
         if mood == "angry":
-            pen.line((eye - side * r * 0.25, y - r * 0.15, eye + side * r * 0.25, y - r * 0.45), BLACK, 3)
+            pen.line((eye - side * r * 0.25, y - r * 0.15, eye + side * r * 0.25, y - r * 0.45), BLACK, 4)
         if mood == "crying":
             pen.line((eye, y + r * 0.15, eye, y + r * 0.75), (60, 120, 240), 4)
 
@@ -213,17 +213,17 @@ def _paint_eyes(pen: Pen, mood: str, x: float, y: float, r: float) -> None:
 def _paint_mouth(pen: Pen, mood: str, x: float, y: float, r: float) -> None:
     box = (x - r * 0.45, y - r * 0.3, x + r * 0.45, y + r * 0.3)
     if mood in ("happy", "winking"):
-        pen.arc(box, 15, 165, BLACK, 3)
+        pen.arc(box, 15, 165, BLACK, 4)
     elif mood == "laughing":
         pen.chord(box, 0, 180, fill=RED, outline=BLACK)
     elif mood in ("sad", "angry", "crying"):
-        pen.arc(box, 195, 345, BLACK, 3)
+        pen.arc(box, 195, 345, BLACK, 4)
     elif mood == "surprised":
         disc(pen, (x, y + r * 0.08), r * 0.24, fill=BLACK)
     elif mood == "kissing":
         disc(pen, (x, y + r * 0.05), r * 0.14, fill=RED)
     else:
-        pen.line((x - r * 0.35, y, x + r * 0.35, y), BLACK, 3)
+        pen.line((x - r * 0.35, y, x + r * 0.35, y), BLACK, 4)
 
 
 DOMAINS = (

@@ -6,11 +6,12 @@ from random import Random
 
 from PIL import Image, ImageDraw
 
-from data_catalog.sources.domains.canvas import SIDE, Domain, Picture, disc, finished, jittered, polygon
+from data_catalog.sources.domains.canvas import SIDE, Colour, Domain, Picture, disc, finished, jittered, polygon
 
 Pen = ImageDraw.ImageDraw
-SKIES = ("sun", "moon", "cloud", "star", "kite", "birds")
-NEIGHBOURS = ("tree", "fence", "flower", "lamp", "hill", "pond")
+SKIES = {"sun": "the sun", "moon": "the moon", "cloud": "a cloud", "birds": "birds"}
+NEIGHBOURS = ("tree", "fence", "flower", "lamp")
+INKS: dict[str, Colour] = {"black": (25, 25, 30), "red": (200, 30, 40), "blue": (40, 60, 200), "green": (20, 130, 50)}
 
 
 def _house(pen: Pen, x: float, y: float, r: float, ink) -> None:
@@ -132,11 +133,6 @@ def _paint_sky(pen: Pen, thing: str, x: float, y: float, ink) -> None:
     elif thing == "cloud":
         for dx in (-6, 0, 6):
             disc(pen, (x + dx, y - (2 if dx == 0 else 0)), 5, outline=ink, width=2)
-    elif thing == "star":
-        pen.polygon(polygon(10, (x, y), 8, -math.pi / 2, 0.4), fill=ink)
-    elif thing == "kite":
-        pen.polygon([(x, y - 7), (x + 5, y), (x, y + 7), (x - 5, y)], None, ink, 2)
-        pen.line([(x, y + 7), (x + 4, y + 10), (x, y + 13)], ink, 2)
     else:
         for dx, dy in ((-7, 3), (1, -3), (8, 4)):
             pen.line([(x + dx - 4, y + dy - 3), (x + dx, y + dy), (x + dx + 4, y + dy - 3)], ink, 2)
@@ -154,38 +150,31 @@ def _paint_neighbour(pen: Pen, thing: str, x: float, ground: float, ink) -> None
         pen.line((x, ground, x, ground - 12), ink, 2)
         for petal in polygon(5, (x, ground - 14), 4, 0):
             disc(pen, petal, 2.5, fill=ink)
-    elif thing == "lamp":
+    else:
         pen.line([(x, ground), (x, ground - 22), (x + 6, ground - 22)], ink, 2)
         disc(pen, (x + 7, ground - 19), 3, fill=ink)
-    elif thing == "hill":
-        pen.arc((x - 11, ground - 11, x + 11, ground + 11), 180, 360, ink, 3)
-    else:
-        pen.ellipse((x - 10, ground - 4, x + 10, ground + 3), outline=ink, width=2)
 
 
 def draw_sketch(random: Random, label: int) -> Picture:
-    """A place, what stands beside it and what is in the sky, in ink or chalk."""
-    is_chalk = random.random() < 0.4
-    paper, ink = ((35, 45, 40), (225, 225, 215)) if is_chalk else ((228, 224, 212), (35, 35, 50))
-    image = Image.new("RGB", (SIDE, SIDE), jittered(paper, random))
-    pen, ink = ImageDraw.Draw(image), jittered(ink, random)
-    side = random.choice((-1, 1))  # of the neighbour, seen from the place
-    sky, neighbour, place = random.choice(SKIES), random.choice(NEIGHBOURS), tuple(PLACES)[label]
-    ground, radius = random.uniform(50, 58), random.uniform(13, 16)
-    x = SIDE / 2 - side * random.uniform(8, 13)
-    PLACES[place](pen, x, ground - radius, radius, ink)
-    _paint_neighbour(pen, neighbour, x + side * random.uniform(27, 31), ground, ink)
-    _paint_sky(pen, sky, SIDE / 2 + random.uniform(-20, 20), random.uniform(10, 13), ink)
-    beside = f"{'right' if side == 1 else 'left'} of"
-    above = {"birds": "birds", "cloud": "a cloud"}.get(sky, f"the {sky}" if sky in ("sun", "moon") else f"a {sky}")
-    captions = (
-        f"A sketch of a {place} with a {neighbour} {beside} it, under {above}.",
-        f"A sketch of a {neighbour} {beside} a {place}, {above} overhead.",
-        f"A sketch of {above} over a {place} and a {neighbour}.",
-        f"A sketch of a {place} beside a {neighbour} and {above} in the sky. ",
+    """A place, what stands beside it and what is in the sky, in one ink on pale paper."""
+    name, place, sky, neighbour = (
+        random.choice(tuple(INKS)),
+        tuple(PLACES)[label],
+        *map(random.choice, (tuple(SKIES), NEIGHBOURS)),
     )
-    seen = "in chalk on a dark board" if is_chalk else "in ink on paper"
-    return Picture(finished(image, random), seen, (random.choice(captions),))
+    image, ink = Image.new("RGB", (SIDE, SIDE), jittered((228, 224, 212), random)), jittered(INKS[name], random)
+    pen, side = ImageDraw.Draw(image), random.choice((-1, 1))  # of the neighbour, seen from the place
+    ground, radius = random.uniform(53, 58), random.uniform(15, 17)
+    x = SIDE / 2 - side * random.uniform(9, 12)
+    PLACES[place](pen, x, ground - radius, radius, ink)
+    _paint_neighbour(pen, neighbour, x + side * random.uniform(28, 31), ground, ink)
+    _paint_sky(pen, sky, SIDE / 2 + random.uniform(-14, 14), random.uniform(10, 13), ink)
+    captions = (
+        f"A sketch of a {place} with a {neighbour} under {SKIES[sky]} in {name} ink.",
+        f"A sketch of a {place} beside a {neighbour} and {SKIES[sky]}, in {name} ink. ",
+        f"A sketch in {name} ink of {SKIES[sky]} over a {place} and a {neighbour}.",
+    )
+    return Picture(finished(image, random), "", (random.choice(captions),))
 
 
 DOMAINS = (

@@ -74,7 +74,7 @@ def handwriting() -> tuple[np.ndarray, np.ndarray]:
 
 def draw_digit(random: Random, sample: int) -> Picture:
     """A real handwritten digit, enlarged, in some ink on some paper; `sample` is its row, not its class."""
-    side = random.randint(22, 30)
+    side = random.randint(26, 30)
     mask = Image.fromarray(handwriting()[0][sample]).resize((side, side), Image.Resampling.BICUBIC)
     paper = random.choice(tuple(BACKGROUNDS))
     image = Image.new("RGB", (SIZE, SIZE), jittered(BACKGROUNDS[paper], random))
@@ -88,17 +88,17 @@ def draw_digit(random: Random, sample: int) -> Picture:
 def _letter_mask(letter: str, size: int) -> Image.Image:
     """White on black, cut to the letter."""
     mask = Image.new("L", (SIDE, SIDE))
-    ImageDraw.Draw(mask).text((8, 0), letter, 255, font=ImageFont.load_default(size))
+    ImageDraw.Draw(mask).text((8, 0), letter, 255, font=ImageFont.load_default(size), stroke_width=2)
     return mask.crop(mask.getbbox())
 
 
 def draw_letter(random: Random, label: int) -> Picture:
     """A printed capital, a little tilted."""
     image, _, background = blank(random)
-    mask = _letter_mask(LETTERS[label], random.randint(34, 52))
-    mask = mask.rotate(random.uniform(-18, 18), Image.Resampling.BILINEAR, expand=True)
+    mask = _letter_mask(LETTERS[label], random.randint(48, 56))
+    mask = mask.rotate(random.uniform(-9, 9), Image.Resampling.BILINEAR, expand=True)
     ink = random.choice(tuple(COLOURS))
-    corner = (random.randint(0, max(0, SIDE - mask.width)), random.randint(0, max(0, SIDE - mask.height)))
+    corner = tuple((SIDE - side) // 2 + random.randint(-6, 6) for side in mask.size)
     image.paste(jittered(COLOURS[ink], random), corner, mask)
     return Picture(finished(image, random), f"printed in {ink} on {background}")
 
@@ -106,7 +106,7 @@ def draw_letter(random: Random, label: int) -> Picture:
 def draw_flag(random: Random, label: int) -> Picture:
     """A flag on a pole or flat, somewhere before the background."""
     image, pen, background = blank(random)
-    width = random.randint(38, 54)
+    width = random.randint(46, 56)
     height = width * random.uniform(0.62, 0.72)
     left, top = random.uniform(4, SIDE - width - 2), random.uniform(2, SIDE - height - 4)
     layout, *names = FLAGS[FLAG_NAMES[label]]

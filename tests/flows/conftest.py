@@ -1,0 +1,28 @@
+import pytest
+
+from flows.experiment import parse
+
+
+def raw_experiment(**changes) -> dict:
+    """The demo's shape at a hundredth of its size."""
+    broad = ["SHAPES", "COUNTS", "BLENDS", "TEXTURES", "SCENES"]
+    return {
+        "name": "tiny",
+        "sources": [{"kind": "synthetic", "name": "demo", "pretraining_images": 60, "adaptation_images": 130, "test_images": 12}],
+        "pretraining": broad,
+        "start": {"kind": "scratch", "model": "demo/model", "iterations": 3, "batch_size": 16, "update": {"lr": 1e-3}},
+        "stream": {"ordering": {"kind": "from_file", "path": "demo/stream_random_1.json"}, "steps": 2},
+        "batch_size": 16,
+        "budget": {"kind": "iterations", "per_step": 2},
+        "evaluation": {"retention": broad},
+        "recipes": {
+            "plain": {"mixture": {"update": 1, "buffer": 0, "pretraining": 0}},
+            "merged": {"update": {"method": {"kind": "lora", "rank": 2}}, "merge": {"init": "ema", "deploy": "ema"}},
+        },
+    } | changes
+
+
+@pytest.fixture
+def experiment():
+    """A parsed tiny experiment."""
+    return parse(raw_experiment(), "test")
