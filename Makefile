@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 
-.PHONY: help setup demo test lint ui lock clean
+.PHONY: help setup demo test prove lint ui lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,9 @@ demo: setup ## a continual-pretraining life on this machine, in minutes; prints 
 
 test: setup ## the test suite
 	@$(BIN)/python -m pytest
+
+prove: setup ## deployments, worker and schedule on a local server, end to end (minutes)
+	@$(BIN)/python tests/prove_deployments.py
 
 lint: setup ## style checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from data_catalog.store_files import write_atomically
@@ -59,4 +60,14 @@ def _register() -> Path:
 
 
 def _registered() -> dict[str, str]:
-    return json.loads(_register().read_text()) if _register().is_file() else {}
+    try:
+        stat = _register().stat()
+    except FileNotFoundError:
+        return {}
+    return _read_register(str(_register()), stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+@lru_cache(maxsize=4)
+def _read_register(path: str, mtime_ns: int, size: int, inode: int) -> dict[str, str]:
+    """Asked for once per image: parsed once per change."""
+    return json.loads(Path(path).read_text())

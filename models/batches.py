@@ -19,6 +19,8 @@ from data_catalog.stream import StepPlan
 CROP_AREA = (0.9, 1.0)  # share of the image a training crop covers
 CROP_ASPECT = (3 / 4, 4 / 3)  # width over height
 _TRIES = 10
+_KEPT_PIXELS, _KEPT_IMAGES = 64 * 64, 30_000  # decoded images kept per step: at most 0.4 GB, and only tiny ones
+_KEPT_TEXTS = 50_000
 
 
 class Batch(NamedTuple):
@@ -29,20 +31,38 @@ class Batch(NamedTuple):
 
 
 class StepBatches:
-    """The batches of one step, decoded ahead of their use."""
+    """The batches of one step, decoded ahead of their use; small images and token ids are kept for their next draw."""
 
     def __init__(self, plan: StepPlan, size: int, tokenize: Callable[[Sequence[str]], Tensor], seed: int):
         self._rows = read_table(plan.digest, ["shard", "offset", "length", "hash", "text"])
         self._plan, self._size, self._tokenize, self._seed = plan, size, tokenize, seed
+        self._decoded: dict[bytes, Image.Image] = {}
+        self._tokens: dict[str, Tensor] = {}
 
     def batch(self, iteration: int) -> Batch:
         """The batch of `iteration`, decoded now."""
         rows = self._rows.slice(iteration * self._plan.batch_size, self._plan.batch_size)
         draws = rng(self._seed, "crop", self._plan.step, iteration)
-        images = [decode(blob) for blob in read_blobs(rows)]
+        images = self._images(rows)
         boxes = crop_boxes(np.array([image.size for image in images]), draws)
-        crops = [_resized(image.crop(tuple(box)), self._size) for image, box in zip(images, boxes, strict=True)]
-        return Batch(_stacked(crops), self._tokenize(rows["text"].to_pylist()))
+        crops = [_resized(image.crop(tuple(box)), self._size) for image, box in zip(images, boxes.tolist(), strict=True)]
+        return Batch(_stacked(crops), self._token_ids(rows["text"].to_pylist()))
+
+    def _images(self, rows: pa.Table) -> list[Image.Image]:
+        hashes = rows["hash"].to_pylist()
+        missing = [i for i, key in enumerate(hashes) if key not in self._decoded]
+        fresh = dict(zip(missing, map(decode, read_blobs(rows.take(pa.array(missing, pa.int64())))), strict=True))
+        for i, image in fresh.items():
+            if image.width * image.height <= _KEPT_PIXELS and len(self._decoded) < _KEPT_IMAGES:
+                self._decoded[hashes[i]] = image
+        return [fresh[i] if i in fresh else self._decoded[key] for i, key in enumerate(hashes)]
+
+    def _token_ids(self, texts: list[str]) -> Tensor:
+        fresh = list(dict.fromkeys(text for text in texts if text not in self._tokens))
+        ids = dict(zip(fresh, self._tokenize(fresh), strict=True)) if fresh else {}
+        if len(self._tokens) < _KEPT_TEXTS:
+            self._tokens.update(ids)
+        return torch.stack([ids[text] if text in ids else self._tokens[text] for text in texts])
 
     def ahead(self, start: int, workers: int = 2, depth: int = 4) -> Iterator[Batch]:
         """The batches from `start` to the end of the step, up to `depth` of them prepared in the background."""
