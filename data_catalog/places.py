@@ -43,8 +43,10 @@ def locate_shard(shard: str) -> Path:
     source, _, relative = shard.partition("/")
     roots = _registered() | json.loads(os.environ.get("EVERGREEN_SOURCES", "{}"))
     if source not in roots:
-        raise KeyError(f"source {source!r} of shard {shard!r} has no known root, known: {sorted(roots)}; run its ingest, "
-                       'or set EVERGREEN_SOURCES=\'{"' + source + '": "/path"}\'')
+        raise KeyError(
+            f"source {source!r} of shard {shard!r} has no known root, known: {sorted(roots)}; run its ingest, "
+            "or set EVERGREEN_SOURCES='{\"" + source + '": "/path"}\''
+        )
     return Path(roots[source]) / relative
 
 

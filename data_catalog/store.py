@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_catalog.places import store_root
-from data_catalog.store_files import make_folder, move_into_place, scratch_file, write_atomically
+from data_catalog.store_files import move_into_place, scratch_file, write_atomically
 
 
 class MissingArtifact(LookupError):
@@ -47,7 +47,7 @@ class Writing:
 
 @contextlib.contextmanager
 def writing(**origin) -> Iterator[Writing]:
-    """A scratch file whose bytes become an artifact when the block succeeds, for what should not pass through memory."""
+    """A scratch file whose bytes become an artifact when the block succeeds, for what is too large for memory."""
     artifact = Writing()
     with scratch_file(store_root(), "artifact") as artifact.path:
         yield artifact
@@ -78,11 +78,15 @@ def locate(digest: str) -> Path:
     """The verified file of an artifact; raises MissingArtifact if it is absent or its bytes have changed."""
     path = _object(digest)
     if not path.is_file():
-        raise MissingArtifact(f"{digest[:19]} is not in the store at {store_root()}: set EVERGREEN_STORE to the store "
-                              "that has it, or run the stage again that makes it")
+        raise MissingArtifact(
+            f"{digest[:19]} is not in the store at {store_root()}: set EVERGREEN_STORE to the store "
+            "that has it, or run the stage again that makes it"
+        )
     if digest_of_file(path) != digest:
-        raise MissingArtifact(f"{digest[:19]} in the store at {store_root()} is damaged: its bytes have the digest "
-                              f"{digest_of_file(path)[:19]}; run the stage again that makes it")
+        raise MissingArtifact(
+            f"{digest[:19]} in the store at {store_root()} is damaged: its bytes have the digest "
+            f"{digest_of_file(path)[:19]}; run the stage again that makes it"
+        )
     return path
 
 
@@ -110,7 +114,9 @@ def _with_origin(digest: str, origin: dict) -> str:
         text = json.dumps(origin, sort_keys=True, default=_plain)
         record = _manifests(digest) / f"{digest_of(text.encode())[7:23]}.json"
         if not record.is_file():
-            write_atomically(record, json.dumps(json.loads(text) | {"recorded_at": time.time()}, sort_keys=True).encode())
+            write_atomically(
+                record, json.dumps(json.loads(text) | {"recorded_at": time.time()}, sort_keys=True).encode()
+            )
     return digest
 
 

@@ -47,11 +47,14 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"cannot create {folder} ({error.strerror}); "
-                         "give EVERGREEN_HOME or EVERGREEN_STORE a folder that can be written to") from error
+        raise ValueError(
+            f"cannot create {folder} ({error.strerror}); "
+            "give EVERGREEN_HOME or EVERGREEN_STORE a folder that can be written to"
+        ) from error
     if not os.access(folder, os.W_OK):
-        raise ValueError(f"{folder} is not writable for this user; "
-                         "give EVERGREEN_HOME or EVERGREEN_STORE a folder that is")
+        raise ValueError(
+            f"{folder} is not writable for this user; give EVERGREEN_HOME or EVERGREEN_STORE a folder that is"
+        )
 
 
 def _flush(path: Path) -> None:

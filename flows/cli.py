@@ -23,7 +23,9 @@ metadata_app = typer.Typer(help="Caption and metadata files of the benchmark.", 
 app.add_typer(metadata_app, name="metadata")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Replace the seed of the experiment (and of its synthetic data).")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Replace the seed of the experiment (and of its synthetic data).")
+]
 Config = Annotated[Path, typer.Argument(help="An experiment, e.g. flows/configs/demo.yaml.")]
 
 
@@ -51,9 +53,10 @@ def ingest(config: Config, json_output: Json = False) -> None:
 
     Example: evergreen ingest flows/configs/demo.yaml
     """
-    from flows.console import show_rows, watching
+    from flows.console import watching
     from flows.experiment import load
     from flows.server import api
+    from flows.tables import show_rows
 
     experiment = load(config)
     with api(), watching(quiet=json_output) as stages:
@@ -73,7 +76,9 @@ def ingest(config: Config, json_output: Json = False) -> None:
 @app.command()
 def evaluate(
     config: Config,
-    checkpoint: Annotated[str, typer.Option(help="`pretrained`, a digest (sha256:...), or <recipe>/<step>.")] = "pretrained",
+    checkpoint: Annotated[
+        str, typer.Option(help="`pretrained`, a digest (sha256:...), or <recipe>/<step>.")
+    ] = "pretrained",
     json_output: Json = False,
     seed: Seed = None,
 ) -> None:
@@ -81,9 +86,10 @@ def evaluate(
 
     Example: evergreen evaluate flows/configs/demo.yaml --checkpoint merged/4 --json
     """
-    from flows.console import show_rows, watching
+    from flows.console import watching
     from flows.experiment import load
     from flows.server import api
+    from flows.tables import show_rows
 
     experiment = load(config, seed)
     with api(), watching(quiet=json_output):
@@ -111,7 +117,7 @@ def budget(
 
     Example: evergreen budget --model ViT-B-16 --batch-size 512 --steps 20
     """
-    from flows.console import show_rows
+    from flows.tables import show_rows
     from models.budget import forecast
 
     rows = forecast(model, batch_size, steps, total)
@@ -123,19 +129,22 @@ def budget(
 
 @app.command()
 def report(
-    experiment: Annotated[str | None, typer.Argument(help="As listed by `evergreen status`; the only one by default.")] = None,
+    experiment: Annotated[
+        str | None, typer.Argument(help="As listed by `evergreen status`; the only one by default.")
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Write the HTML report of a finished experiment again, from the store.
 
     Example: evergreen report demo-seed0
     """
-    from flows.console import show_scores
     from flows.status import only_experiment
-    from tasks.report import find_record, write_page
+    from flows.tables import show_scores
+    from models.evaluation import page
+    from models.evaluation.report import find_record
 
     record = find_record(experiment or only_experiment())
-    path = write_page(record)
+    path = page.write(record)
     if json_output:
         _print_json({"report": str(path)} | _scores(record))
     else:
@@ -149,8 +158,8 @@ def status(json_output: Json = False) -> None:
 
     Example: evergreen status --json
     """
-    from flows.console import show_rows
     from flows.status import status as look
+    from flows.tables import show_rows
 
     found = look()
     if json_output:
@@ -161,7 +170,9 @@ def status(json_output: Json = False) -> None:
             show_rows(title, found[title])
         else:
             typer.echo(f"no {title} yet; `evergreen demo` makes some")
-    typer.echo("\n".join(f"{name}: {found[name]}" for name in ("home", "artifacts", "store_megabytes", "unfinished_updates")))
+    typer.echo(
+        "\n".join(f"{name}: {found[name]}" for name in ("home", "artifacts", "store_megabytes", "unfinished_updates"))
+    )
 
 
 @app.command()
@@ -178,11 +189,13 @@ def compose(
     """
     from data_catalog.mixture import Mixture
     from data_catalog.stream import outline
-    from flows.console import show_rows
+    from flows.tables import show_rows
 
     shares = mixture.split(",")
     if len(shares) != 3:
-        raise ValueError(f"--mixture is {mixture!r}, expected three shares: pretraining,update,buffer such as .33,.34,.33")
+        raise ValueError(
+            f"--mixture is {mixture!r}, expected three shares: pretraining,update,buffer such as .33,.34,.33"
+        )
     parsed = Mixture(**dict(zip(("pretraining", "update", "buffer"), map(float, shares), strict=True)))
     rows = outline(stream, steps, batch_size, parsed)
     if json_output:
@@ -237,9 +250,10 @@ def main() -> None:
 
 def _run(config: Path, seed: int | None, json_output: bool) -> None:
     started = time.monotonic()
-    from flows.console import show_scores, watching
+    from flows.console import watching
     from flows.experiment import load
     from flows.server import api
+    from flows.tables import show_scores
     from models.evaluation.report import load_record
 
     experiment = load(config, seed)
@@ -261,14 +275,17 @@ def _import_flow() -> None:
 
 def _say_what_next(config: Path, record: Any, done: str) -> None:
     from data_catalog.places import home
-    from tasks.report import run_name
+    from models.evaluation.report import run_name
 
     name = run_name(record.name, record.seed)
     typer.echo(f"\n{done}\nreport: {home() / 'reports' / name}.html\n\nnext:")
     for command, meaning in (
         ("evergreen ui", "every run, stage and curve in the browser"),
         (f"evergreen status; evergreen report {name}", "what this home holds; the report once more"),
-        (f"evergreen evaluate {config} --checkpoint {record.recipes[-1].name}/{len(record.stream) - 1}", "score any checkpoint"),
+        (
+            f"evergreen evaluate {config} --checkpoint {record.recipes[-1].name}/{len(record.stream) - 1}",
+            "score any checkpoint",
+        ),
         (f"cp {config} mine.yaml; evergreen run mine.yaml", "change a recipe: only what depends on it runs"),
     ):
         typer.echo(f"  {command:<66} {meaning}")
@@ -277,7 +294,8 @@ def _say_what_next(config: Path, record: Any, done: str) -> None:
 def _scores(record: Any) -> dict:
     return {
         "recipes": [
-            {"name": recipe.name, "steps": [step.summary.model_dump() for step in recipe.steps]} for recipe in record.recipes
+            {"name": recipe.name, "steps": [step.summary.model_dump() for step in recipe.steps]}
+            for recipe in record.recipes
         ],
         "zero_shot": record.zero_shot_summary.model_dump(exclude={"step"}),
     }

@@ -1,13 +1,12 @@
-"""What a person sees in the terminal while a flow runs, and the tables at its end."""
+"""What a person sees in the terminal while a flow runs."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
-from models.evaluation.report import ExperimentRecord, StageRecord, score_rows, verdict
+from models.evaluation.report import StageRecord
 from tasks.journal import ALWAYS, journal
 from tasks.progress import listening
 
@@ -35,7 +34,9 @@ class Stages:
         if record.reason != ALWAYS:
             what = "re-used" if record.reused else "ran    "
             style = "dim" if record.reused else "default"
-            self.console.print(f"{what} {record.label:<44} {record.seconds:6.1f} s  {record.reason}", style=style, highlight=False)
+            self.console.print(
+                f"{what} {record.label:<44} {record.seconds:6.1f} s  {record.reason}", style=style, highlight=False
+            )
 
     def summary(self) -> str:
         """One sentence on what was done and what was not done again."""
@@ -61,32 +62,3 @@ def watching(quiet: bool = False) -> Iterator[Stages]:
 
         with journal(stages.tell), listening(advance):
             yield stages
-
-
-def show_scores(record: ExperimentRecord) -> None:
-    """Print the summary after every step, and the verdict."""
-    table = Table(title=f"{record.name}, seed {record.seed}")
-    table.add_column("recipe")
-    for column in ("step", "knowledge accumulation", "zero-shot retention", "geometric mean"):
-        table.add_column(column, justify="right")
-    previous = None
-    for row in score_rows(record):
-        name, step, *values = row.values()
-        if previous not in (None, name):
-            table.add_section()
-        table.add_row(name if name != previous else "", "-" if step < 0 else str(step), *(f"{value:.3f}" for value in values))
-        previous = name
-    console = Console()
-    console.print(table)
-    for sentence in verdict(record):
-        console.print(f"  {sentence}", highlight=False)
-
-
-def show_rows(title: str, rows: Sequence[dict]) -> None:
-    """Print rows of one shape as a table."""
-    table = Table(title=title)
-    for name, value in rows[0].items():
-        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
-    for row in rows:
-        table.add_row(*(f"{value:,.4f}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)

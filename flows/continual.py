@@ -105,7 +105,9 @@ def live(experiment: ExperimentConfig, name: str, prepared: Prepared, pretrained
     history = History.start(pretrained)
     records, waiting = [], None
     for step in range(len(prepared.plan.steps)):
-        data = compose_step(prepared.plan, step, recipe.mixture, experiment.batch_size, iterations, experiment.seed, name)
+        data = compose_step(
+            prepared.plan, step, recipe.mixture, experiment.batch_size, iterations, experiment.seed, name
+        )
         expert = update_weights(history.pick(recipe.merge.init), data, recipe.update, experiment.seed, name)
         history = advance(history, recipe, expert.checkpoint, name, step)
         deployed = history.pick(recipe.merge.deploy)
@@ -125,7 +127,10 @@ def advance(history: History, recipe: Recipe, expert: CheckpointRef, name: str, 
 
 
 def settle(
-    experiment: ExperimentConfig, name: str, prepared: Prepared, cost: StepCost,
+    experiment: ExperimentConfig,
+    name: str,
+    prepared: Prepared,
+    cost: StepCost,
     waiting: tuple[StepPlan, Expert, CheckpointRef, PrefectFuture[EvalReport]] | None,
 ) -> list:
     """Wait for the scores of a step, track it and return its record; nothing before the first step."""

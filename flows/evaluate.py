@@ -11,10 +11,9 @@ from flows.continual import begin, prepare
 from flows.experiment import ExperimentConfig, load
 from flows.ingest import ingest_sources
 from models.checkpoints import CheckpointRef
-from models.evaluation.report import EvalReport, StepScores, summarise
+from models.evaluation.report import EvalReport, StepScores, find_record, run_name, summarise
 from tasks.evaluate import evaluate_checkpoint
 from tasks.journal import journal
-from tasks.report import find_record, run_name
 
 
 class Evaluation(Spec):
@@ -49,6 +48,8 @@ def choose(experiment: ExperimentConfig, plan: StreamPlan, checkpoint: str) -> C
     record = find_record(run_name(experiment.name, experiment.seed))
     deployed = {f"{r.name}/{s.step}": s.deployed for r in record.recipes for s in r.steps}
     if checkpoint not in deployed:
-        raise ValueError(f"no checkpoint {checkpoint!r} in {run_name(experiment.name, experiment.seed)}: give `pretrained`, "
-                         f"sha256:<64 hex digits>, or one of {', '.join(deployed)}")
+        raise ValueError(
+            f"no checkpoint {checkpoint!r} in {run_name(experiment.name, experiment.seed)}: give `pretrained`, "
+            f"sha256:<64 hex digits>, or one of {', '.join(deployed)}"
+        )
     return CheckpointRef(digest=deployed[checkpoint], backbone=pretrained.backbone)

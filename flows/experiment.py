@@ -5,8 +5,8 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from data_catalog.mixture import Mixture
 from data_catalog.captions import AnyCaptioner, Template
+from data_catalog.mixture import Mixture
 from data_catalog.orderings import AnyOrdering
 from data_catalog.refs import Spec
 from data_catalog.sources import AnySource
@@ -58,8 +58,10 @@ class ExperimentConfig(Spec):
     def _replays_only_what_there_is(self) -> "ExperimentConfig":
         for name, recipe in self.recipes.items():
             if recipe.mixture.pretraining > 0 and not self.pretraining:
-                raise ValueError(f"recipe {name!r} takes {recipe.mixture.pretraining} of each batch from the pretraining "
-                                 "pool, but `pretraining` names no dataset; name some or set its share to 0")
+                raise ValueError(
+                    f"recipe {name!r} takes {recipe.mixture.pretraining} of each batch from the pretraining "
+                    "pool, but `pretraining` names no dataset; name some or set its share to 0"
+                )
         return self
 
 
@@ -95,7 +97,7 @@ def parse(raw: dict, origin: str) -> ExperimentConfig:
 def problems(error: ValidationError) -> str:
     """One line per problem: where, what was expected, what was found."""
     return "\n".join(
-        f"  {'.'.join(str(part) for part in item['loc']) or 'experiment'}: {item['msg']} (found {_short(item['input'])})"
+        f"  {'.'.join(map(str, item['loc'])) or 'experiment'}: {item['msg']} (found {_short(item['input'])})"
         for item in error.errors()
     )
 

@@ -39,7 +39,9 @@ def ingest_sources(sources: Sequence[AnySource], captioner: AnyCaptioner) -> Ing
     found = [(raw, source) for source in sources for raw in scan_source(source)]
     names = [raw.dataset for raw, _ in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"datasets {', '.join(twice)} are in more than one source; leave all but one out with `datasets`")
+        raise ValueError(
+            f"datasets {', '.join(twice)} are in more than one source; leave all but one out with `datasets`"
+        )
     indexed = [ingest_dataset.submit(raw, source) for raw, source in found]
     captioned = [caption_dataset.submit(dataset, captioner) for dataset in indexed]
     datasets, captions = [future.result() for future in indexed], [future.result() for future in captioned]
@@ -51,7 +53,9 @@ def ingest_sources(sources: Sequence[AnySource], captioner: AnyCaptioner) -> Ing
 
 
 def named(ingested: Ingested, names: Sequence[str], key: str) -> list[DatasetRef]:
-    """The datasets called `names`; raises ValueError that says what there is, `key` being where the names were given."""
+    """The datasets called `names`; raises ValueError that says what there is. `key`: where the names were given."""
     if unknown := [name for name in names if name not in ingested.datasets]:
-        raise ValueError(f"`{key}` names {', '.join(unknown)}, which no source holds; found: {sorted(ingested.datasets)}")
+        raise ValueError(
+            f"`{key}` names {', '.join(unknown)}, which no source holds; found: {sorted(ingested.datasets)}"
+        )
     return [ingested.datasets[name] for name in names]

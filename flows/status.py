@@ -1,8 +1,7 @@
 """What a home holds, without starting any server."""
 
 from data_catalog import catalog, places, store
-from models.evaluation.report import best_recipe
-from tasks.report import find_record, known_experiments
+from models.evaluation.report import best_recipe, find_record, known_experiments
 
 
 def status() -> dict:
@@ -22,8 +21,10 @@ def only_experiment() -> str:
     """The name of the one finished experiment; raises ValueError when there are none or several."""
     names = known_experiments()
     if len(names) != 1:
-        raise ValueError(f"{len(names)} experiments have been finished in {places.home()}: {names}; "
-                         + ("name one" if names else "run one first, e.g. `evergreen demo`"))
+        raise ValueError(
+            f"{len(names)} experiments have been finished in {places.home()}: {names}; "
+            + ("name one" if names else "run one first, e.g. `evergreen demo`")
+        )
     return names[0]
 
 

@@ -18,8 +18,10 @@ class SplitAttention(nn.Module):
             setattr(self, f"{name}_proj", _linear(weight, bias))
         self.out_proj = _linear(packed.out_proj.weight, packed.out_proj.bias)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None):
-        """`query`, `key`, `value`: [batch, tokens, dim]; returns ([batch, tokens, dim], None) like the packed module."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
+    ):
+        """`query`, `key`, `value`: [batch, tokens, dim]; returns ([batch, tokens, dim], None) like the packed one."""
         parts = (self.q_proj(query), self.k_proj(key), self.v_proj(value))
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in parts)  # [batch, heads, tokens, head dim]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask)

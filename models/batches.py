@@ -45,7 +45,9 @@ class StepBatches:
         draws = rng(self._seed, "crop", self._plan.step, iteration)
         images = self._images(rows)
         boxes = crop_boxes(np.array([image.size for image in images]), draws)
-        crops = [_resized(image.crop(tuple(box)), self._size) for image, box in zip(images, boxes.tolist(), strict=True)]
+        crops = [
+            _resized(image.crop(tuple(box)), self._size) for image, box in zip(images, boxes.tolist(), strict=True)
+        ]
         return Batch(_stacked(crops), self._token_ids(rows["text"].to_pylist()))
 
     def _images(self, rows: pa.Table) -> list[Image.Image]:
@@ -116,10 +118,13 @@ def crop_boxes(sizes: np.ndarray, draws: np.random.Generator) -> np.ndarray:
 def _largest(sizes: np.ndarray) -> np.ndarray:
     width, height = sizes[:, 0], sizes[:, 1]
     low, high = CROP_ASPECT
-    return np.stack([
-        np.minimum(width, (height * high).round().astype(int)),
-        np.minimum(height, (width / low).round().astype(int)),
-    ], 1)
+    return np.stack(
+        [
+            np.minimum(width, (height * high).round().astype(int)),
+            np.minimum(height, (width / low).round().astype(int)),
+        ],
+        1,
+    )
 
 
 def _centre(image: Image.Image, size: int) -> Image.Image:

@@ -63,8 +63,10 @@ def iterations_for(total_mafs: float, mafs_per_iteration: float, steps: int) -> 
     """
     iterations = math.floor(total_mafs / mafs_per_iteration / steps + 0.5)
     if iterations < 1:
-        raise ValueError(f"a budget of {total_mafs:.4g} MAFs buys no iteration in each of {steps} steps at "
-                         f"{mafs_per_iteration:.4g} MAFs an iteration; give more MAFs or fewer steps")
+        raise ValueError(
+            f"a budget of {total_mafs:.4g} MAFs buys no iteration in each of {steps} steps at "
+            f"{mafs_per_iteration:.4g} MAFs an iteration; give more MAFs or fewer steps"
+        )
     return iterations
 
 
@@ -81,13 +83,15 @@ def forecast(model: str, batch_size: int, steps: int, total: float) -> list[dict
     rows = []
     for method in METHODS:
         price = cost(backbone, method, batch_size)
-        rows.append({
-            "method": method.name(),
-            "gflops_per_iteration": price.gflops,
-            "memory_multiplier": price.memory_multiplier,
-            "mafs_per_iteration": price.mafs,
-            "iterations_per_step": iterations_for(total, price.mafs, steps),
-        })
+        rows.append(
+            {
+                "method": method.name(),
+                "gflops_per_iteration": price.gflops,
+                "memory_multiplier": price.memory_multiplier,
+                "mafs_per_iteration": price.mafs,
+                "iterations_per_step": iterations_for(total, price.mafs, steps),
+            }
+        )
     return rows
 
 

@@ -40,11 +40,9 @@ def import_checkpoint(model: str, pretrained: str | None = None) -> CheckpointRe
     import open_clip
 
     with _quiet():
-        if _is_folder(model):
-            module = open_clip.create_model(f"local-dir:{model}", require_pretrained=True)
-        else:
-            _check_name(model, pretrained)
-            module = open_clip.create_model(model, pretrained=pretrained, require_pretrained=True)
+        location = _location(model)
+        _check_weights(model, pretrained)
+        module = open_clip.create_model(location, pretrained=pretrained, require_pretrained=True)
     return save(module.state_dict(), describe(model, module), imported_from=model, pretrained=pretrained)
 
 
@@ -70,7 +68,9 @@ def describe(model: str, loaded: nn.Module | None = None) -> str:
     if "bpe_path" in tokenizer:
         tokenizer["bpe_path"] = write_bytes((Path(model) / tokenizer["bpe_path"]).read_bytes(), kind="bpe merges")
     with _quiet(), torch.device("meta"):
-        module = loaded or open_clip.create_model(_location(model), load_weights=False, pretrained_text=False, device="meta")
+        module = loaded or open_clip.create_model(
+            _location(model), load_weights=False, pretrained_text=False, device="meta"
+        )
     preprocess = {k: v for k, v in open_clip.get_model_preprocess_cfg(module).items() if v is not None}
     description = {"model_cfg": config, "preprocess_cfg": preprocess}
     return write_bytes(json.dumps(description, sort_keys=True).encode(), kind="backbone", model=Path(model).name)
@@ -135,7 +135,9 @@ def export_folder(checkpoint: CheckpointRef, folder: Path) -> None:
 class _WithoutRandomInit(TorchFunctionMode):
     """Leaves tensors of this thread as allocated where a constructor would fill them from the global generator."""
 
-    _filling = frozenset({"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_", "kaiming_normal_"})
+    _filling = frozenset(
+        {"normal_", "uniform_", "trunc_normal_", "kaiming_uniform_", "xavier_uniform_", "kaiming_normal_"}
+    )
     _making = frozenset({"randn", "rand"})
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -168,18 +170,29 @@ def _is_folder(model: str) -> bool:
 
 
 def _location(model: str) -> str:
-    return f"local-dir:{model}" if _is_folder(model) else model
-
-
-def _check_name(model: str, pretrained: str | None) -> None:
+    """`model` as OpenCLIP addresses it; raises ValueError if it knows nothing of that name."""
     import open_clip
 
+    if _is_folder(model):
+        return f"local-dir:{model}"
     if model not in open_clip.list_models():
-        raise ValueError(f"{model!r} is neither a folder with {CONFIG_FILE} nor a model OpenCLIP knows; "
-                         "list them with `python -c 'import open_clip; print(open_clip.list_models())'`")
-    if not pretrained:
-        raise ValueError(f"model {model!r} was given without weights: set `pretrained` to one of "
-                         f"{open_clip.list_pretrained_tags_by_model(model)} or to the path of a weights file")
+        raise ValueError(
+            f"{model!r} is neither a folder with {CONFIG_FILE} nor a model OpenCLIP knows; "
+            "list them with `python -c 'import open_clip; print(open_clip.list_models())'`"
+        )
+    return model
+
+
+def _check_weights(model: str, weights: str | None) -> None:
+    import open_clip
+
+    if _is_folder(model) or (weights and Path(weights).is_file()):
+        return
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if weights not in tags:
+        raise ValueError(
+            f"model {model!r} was given with weights {weights!r}: expected one of {tags} or the path of a file"
+        )
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: multipliers of the peak rate (FoMo-in-Flux, arXiv 2408.14471, section 4; executed values)."""
+"""Learning-rate schedules: multipliers of the peak (FoMo-in-Flux, arXiv 2408.14471, section 4; executed values)."""
 
 from math import ceil, cos, pi
 from typing import Annotated, Literal, NamedTuple

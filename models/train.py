@@ -19,7 +19,7 @@ from data_catalog.seeds import seed_of
 from data_catalog.store import digest_of, write_table
 from data_catalog.store_files import replacing
 from data_catalog.stream import StepPlan
-from models import clip
+from models import clip, threads
 from models.batches import Batch, StepBatches
 from models.checkpoints import CheckpointRef, save
 from models.losses import clip_loss, siglip_loss
@@ -49,8 +49,13 @@ class _State:
     curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})
 
     def save(self, path: Path) -> None:
-        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "rng": _rng_states(),
-                 "iteration": self.iteration, "curves": self.curves}
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": _rng_states(),
+            "iteration": self.iteration,
+            "curves": self.curves,
+        }
         with replacing(path) as temporary:
             torch.save(state, temporary)
 
@@ -78,11 +83,12 @@ def update(
     longer finite.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    unfinished = _unfinished(init, data, spec, seed, device)
-    with torch.random.fork_rng(), _deterministic():
+    bare = clip.build(init)
+    with threads.suited_to(bare), torch.random.fork_rng(), _deterministic():
         torch.manual_seed(seed_of(seed, "training", data.step))
-        model = spec.method.prepare(clip.build(init).train(), seed_of(seed, "method", data.step)).to(device)
+        model = spec.method.prepare(bare.train(), seed_of(seed, "method", data.step)).to(device)
         state = _State(model, optimizer_for(model, spec))
+        unfinished = _unfinished(init, data, spec, seed, device)
         if unfinished.is_file():
             state.restore(unfinished)
         size = clip.preprocessing(init.backbone).size
@@ -100,8 +106,9 @@ def optimizer_for(model: nn.Module, spec: UpdateSpec) -> torch.optim.Optimizer:
     return torch.optim.AdamW(trained, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=True)
 
 
-def training_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, tokens: Tensor,
-                  spec: UpdateSpec) -> tuple[Tensor, Tensor]:
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, tokens: Tensor, spec: UpdateSpec
+) -> tuple[Tensor, Tensor]:
     """One iteration on normalised `images` [batch, 3, size, size] and `tokens` [batch, context].
 
     Returns the loss and the norm of the gradient before clipping, both still on the device.
@@ -127,8 +134,17 @@ def logit_scale(model: nn.Module) -> nn.Parameter:
     return next(parameter for name, parameter in model.named_parameters() if name.endswith("logit_scale"))
 
 
-def _run(state: _State, batches: StepBatches, data: StepPlan, spec: UpdateSpec, backbone: str, device: torch.device,
-         unfinished: Path, progress: Progress | None, save_every_seconds: float | None) -> None:
+def _run(
+    state: _State,
+    batches: StepBatches,
+    data: StepPlan,
+    spec: UpdateSpec,
+    backbone: str,
+    device: torch.device,
+    unfinished: Path,
+    progress: Progress | None,
+    save_every_seconds: float | None,
+) -> None:
     interval = save_every_seconds if save_every_seconds is not None else _save_interval()
     last_save = last_read = time.monotonic()
     pending: list[dict[str, Tensor | float]] = []
@@ -162,23 +178,32 @@ def _read(state: _State, pending: list[dict], data: StepPlan, seconds: float) ->
     for row in pending:
         for name, value in (row | {"samples_per_second": rate}).items():
             state.curves[name].append(float(value))
-    recent = state.curves["loss"][-len(pending):]
+    recent = state.curves["loss"][-len(pending) :]
     if not all(math.isfinite(loss) for loss in recent):
-        raise FloatingPointError(f"the loss of step {data.step} is no longer finite within iterations "
-                                 f"{state.iteration - len(pending)}..{state.iteration - 1}: {recent[-3:]}; lower `lr` "
-                                 "or `clip_norm`, or set precision to fp32")
+        raise FloatingPointError(
+            f"the loss of step {data.step} is no longer finite within iterations "
+            f"{state.iteration - len(pending)}..{state.iteration - 1}: {recent[-3:]}; lower `lr` "
+            "or `clip_norm`, or set precision to fp32"
+        )
 
 
 def _unfinished(init: CheckpointRef, data: StepPlan, spec: UpdateSpec, seed: int, device: torch.device) -> Path:
     what = {"init": init, "data": data, "spec": spec}
-    key = json.dumps({k: v.model_dump(mode="json") for k, v in what.items()} | {"seed": seed} | _machine(device),
-                     sort_keys=True)
+    key = json.dumps(
+        {k: v.model_dump(mode="json") for k, v in what.items()} | {"seed": seed} | _machine(device), sort_keys=True
+    )
     return store_root() / "unfinished" / f"{digest_of(key.encode())[7:39]}.pt"
 
 
 def _origin(init: CheckpointRef, data: StepPlan, spec: UpdateSpec, seed: int, device: torch.device) -> dict:
-    return {"made_by": "update", "init": init.digest, "step_plan": data.digest, "step": data.step, "spec": spec,
-            "seed": seed} | _machine(device)
+    return {
+        "made_by": "update",
+        "init": init.digest,
+        "step_plan": data.digest,
+        "step": data.step,
+        "spec": spec,
+        "seed": seed,
+    } | _machine(device)
 
 
 def _machine(device: torch.device) -> dict:
@@ -207,7 +232,10 @@ class _deterministic:
 
     def __enter__(self) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        self._before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        self._before = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
         torch.use_deterministic_algorithms(True, warn_only=False)
 
     def __exit__(self, *exception: object) -> None:

@@ -75,12 +75,16 @@ def check_same_layout(*weights: Weights) -> None:
     for other in weights[1:]:
         odd = sorted(first.keys() ^ other.keys())
         if odd:
-            raise ValueError(f"cannot combine weights of different models: {odd[0]!r} is in only one of them "
-                             f"({len(odd)} such tensors); merge checkpoints of one backbone")
+            raise ValueError(
+                f"cannot combine weights of different models: {odd[0]!r} is in only one of them "
+                f"({len(odd)} such tensors); merge checkpoints of one backbone"
+            )
         for name, shape in first.items():
             if tuple(other[name].shape) != shape:
-                raise ValueError(f"cannot combine weights of different models: {name!r} has shape {shape} in one "
-                                 f"and {tuple(other[name].shape)} in another; merge checkpoints of one backbone")
+                raise ValueError(
+                    f"cannot combine weights of different models: {name!r} has shape {shape} in one "
+                    f"and {tuple(other[name].shape)} in another; merge checkpoints of one backbone"
+                )
 
 
 def write_safetensors(weights: Weights, path: Path) -> None:

@@ -20,7 +20,7 @@ def compose_stream(
     seed: int,
     pretraining: list[str],
 ) -> StreamPlan:
-    """Order the concepts and cut them into steps; `ordering_identity` stands for the ordering, whatever its file is called."""
+    """Order the concepts and cut them into steps; `ordering_identity` is the ordering without the path of its file."""
     return stream.compose_stream(datasets, captions, ordering, steps, seed, pretraining)
 
 

@@ -34,7 +34,9 @@ def progress_of(label: str) -> Iterator[Callable[[int, int, float], None]]:
         nonlocal artifact, told
         if listener:
             listener(label, done, total, loss)
-        if TaskRunContext.get() is None or (time.monotonic() - told < ARTIFACT_SECONDS and not (artifact and done == total)):
+        if TaskRunContext.get() is None or (
+            time.monotonic() - told < ARTIFACT_SECONDS and not (artifact and done == total)
+        ):
             return
         told, percent = time.monotonic(), 100 * done / total
         if artifact is None:

@@ -1,13 +1,10 @@
 """From the records of a run to what people read: the page, the tables in the Prefect UI, the figures in MLflow."""
 
-from pathlib import Path
-
 import pyarrow.compute as pc
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from data_catalog import catalog, places, store
+from data_catalog import catalog, store
 from data_catalog.catalog import TrainedStep
-from data_catalog.store_files import write_atomically
 from data_catalog.stream import StepPlan, StreamPlan
 from models.budget import StepCost
 from models.checkpoints import CheckpointRef
@@ -19,8 +16,8 @@ from models.evaluation.report import (
     StepRecord,
     StepScores,
     StreamReport,
-    load_record,
     markdown,
+    run_name,
     score_rows,
     store_record,
 )
@@ -65,37 +62,8 @@ def publish_report(record: ExperimentRecord) -> StreamReport:
     """Store the record and show it everywhere: page, Prefect artifacts, MLflow."""
     report = store_record(record)
     name = run_name(record.name, record.seed)
-    write_atomically(_pointer(name), report.digest.encode())
-    written = write_page(record)
+    written = page.write(record)
     create_markdown_artifact(markdown(record), key=f"{name}-report", description=f"Report: {written}")
     create_table_artifact(score_rows(record), key=f"{name}-scores", description="Scores after every step")
     log_report(record, written)
     return report
-
-
-def write_page(record: ExperimentRecord) -> Path:
-    """The HTML report of an experiment, in the home; returns its path."""
-    path = places.home() / "reports" / f"{run_name(record.name, record.seed)}.html"
-    write_atomically(path, page.render(record).encode())
-    return path
-
-
-def find_record(name: str) -> ExperimentRecord:
-    """The last record of the experiment `name` (as `known_experiments` lists them); raises ValueError if there is none."""
-    if not _pointer(name).is_file():
-        raise ValueError(f"no experiment {name!r} has been finished in {places.home()}; known: {known_experiments()}")
-    return load_record(_pointer(name).read_text())
-
-
-def known_experiments() -> list[str]:
-    """The names of all finished experiments in this store."""
-    return sorted(path.stem for path in (places.store_root() / "experiments").glob("*.ref"))
-
-
-def run_name(experiment: str, seed: int) -> str:
-    """How one experiment with one seed is called in file names and artifacts."""
-    return f"{experiment}-seed{seed}"
-
-
-def _pointer(name: str) -> Path:
-    return places.store_root() / "experiments" / f"{name}.ref"

@@ -51,9 +51,12 @@ def run_and_check(url: str, folder: Path) -> None:
         runs = post(url, "flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
         tasks = post(url, "task_runs/filter", {"flow_runs": {"id": {"any_": [runs[0]["id"]]}}})
         cached = sum(task["state_name"] == "Cached" for task in tasks)
-        print(f"{deployment}: {runs[0]['state_name']}, {len(tasks)} tasks, {cached} re-used, {time.monotonic() - started:.0f} s")
+        seconds = time.monotonic() - started
+        print(f"{deployment}: {runs[0]['state_name']}, {len(tasks)} tasks, {cached} re-used, {seconds:.0f} s")
         assert runs[0]["state_type"] == "COMPLETED", runs[0]["state"]
-    status = json.loads(subprocess.run([command("evergreen"), "status", "--json"], check=True, capture_output=True).stdout)
+    status = json.loads(
+        subprocess.run([command("evergreen"), "status", "--json"], check=True, capture_output=True).stdout
+    )
     assert [row["name"] for row in status["experiments"]] == ["tiny-seed0"], status
     scheduled(url)
 

@@ -22,12 +22,12 @@ from pydantic import Field
 from data_catalog import places
 from data_catalog.seeds import rng, seed_of
 from data_catalog.sources.base import RawDataset, Source
-from data_catalog.sources.domains import broad, designed, sketches, written
+from data_catalog.sources.domains import broad, designed, nature, sketches, written
 from data_catalog.sources.domains.canvas import SIZE, Domain, Picture, sentences, with_articles
 from data_catalog.sources.domains.words import word_bpe
 from data_catalog.sources.fomo_in_flux import FomoInFlux
 
-DOMAINS: tuple[Domain, ...] = (*broad.DOMAINS, *written.DOMAINS, *designed.DOMAINS, *sketches.DOMAINS)
+DOMAINS: tuple[Domain, ...] = (*broad.DOMAINS, *written.DOMAINS, *designed.DOMAINS, *nature.DOMAINS, *sketches.DOMAINS)
 REVISION = 1  # of the drawings and captions: raise it when the same spec would give other files
 MARKER = "complete.json"
 CONTEXT_LENGTH = 20  # tokens; the longest caption has 18
@@ -56,9 +56,7 @@ class Synthetic(Source):
     name: str = Field("demo", pattern=r"^[\w.-]+$")
     seed: int = 0
     pretraining_images: int = Field(5000, ge=1)  # per broad domain
-    adaptation_images: int = Field(
-        1400, ge=1
-    )  # per adaptation domain; the real digits end at 1,797 less the test images
+    adaptation_images: int = Field(1400, ge=1)  # per adaptation domain; real digits end at 1,797 less the test images
     test_images: int = Field(300, ge=1, le=1500)  # per domain
 
     def root(self) -> Path:

@@ -8,6 +8,8 @@ from string import Template
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from data_catalog import places
+from data_catalog.store_files import write_atomically
 from models.evaluation import figures
 from models.evaluation.report import (
     ExperimentRecord,
@@ -16,6 +18,7 @@ from models.evaluation.report import (
     best_recipe,
     forgetting,
     primary,
+    run_name,
     score_rows,
     verdict,
 )
@@ -36,6 +39,13 @@ def render(record: ExperimentRecord) -> str:
         verdict="".join(f"<li>{escape(sentence)}</li>" for sentence in verdict(record)),
         sections="\n".join(_sections(record)),
     )
+
+
+def write(record: ExperimentRecord) -> Path:
+    """Write the page into the `reports` of the home, in place of an earlier one, and return its path."""
+    path = places.home() / "reports" / f"{run_name(record.name, record.seed)}.html"
+    write_atomically(path, render(record).encode())
+    return path
 
 
 def _sections(record: ExperimentRecord) -> list[str]:

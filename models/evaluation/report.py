@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import Field
 
-from data_catalog import store
+from data_catalog import places, store
 from data_catalog.refs import Ref, Spec
+from data_catalog.store_files import write_atomically
 from data_catalog.stream import StepSummary
 
 SUMMARY_METRICS = ("accuracy_top1", "recall_at_5")  # one of them per dataset enters the summaries (reference 9.2)
@@ -129,14 +131,32 @@ def summarise(step: int, report: EvalReport, adaptation: Sequence[str], retentio
 
 
 def store_record(record: ExperimentRecord) -> StreamReport:
-    """Store `record` as JSON and return its reference."""
+    """Store `record` as JSON, make it the one `find_record` gives for its name, and return its reference."""
     digest = store.write_bytes(record.model_dump_json(indent=1).encode(), kind="experiment record", name=record.name)
+    write_atomically(_pointer(run_name(record.name, record.seed)), digest.encode())
     summaries = {recipe.name: [step.summary for step in recipe.steps] for recipe in record.recipes}
     return StreamReport(
         digest=digest,
         accumulation={name: tuple(s.knowledge_accumulation for s in steps) for name, steps in summaries.items()},
         retention={name: tuple(s.zero_shot_retention for s in steps) for name, steps in summaries.items()},
     )
+
+
+def run_name(experiment: str, seed: int) -> str:
+    """How one experiment with one seed is called in commands, file names and artifacts."""
+    return f"{experiment}-seed{seed}"
+
+
+def find_record(name: str) -> ExperimentRecord:
+    """The last record under a name of `known_experiments`; raises ValueError if there is none."""
+    if not _pointer(name).is_file():
+        raise ValueError(f"no experiment {name!r} has been finished in {places.home()}; known: {known_experiments()}")
+    return load_record(_pointer(name).read_text())
+
+
+def known_experiments() -> list[str]:
+    """The names of all finished experiments in this store."""
+    return sorted(path.stem for path in (places.store_root() / "experiments").glob("*.ref"))
 
 
 def load_record(digest: str) -> ExperimentRecord:
@@ -209,6 +229,10 @@ def _change(before: float, after: float, verbs: tuple[str, str, str], what: str)
     """`verbs` for a summary that fell, stayed and rose."""
     verb = verbs[1] if abs(after - before) < NOTICEABLE else verbs[2 if after > before else 0]
     return f"{verb} {what} ({before:.3f} → {after:.3f})"
+
+
+def _pointer(name: str) -> Path:
+    return places.store_root() / "experiments" / f"{name}.ref"
 
 
 def _mean(report: EvalReport, datasets: Sequence[str], role: str) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from data_catalog import store
 from data_catalog.eval_sets import EvalSet
-from models import clip
+from models import clip, threads
 from models.batches import decode_for_evaluation, read_blobs
 from models.checkpoints import CheckpointRef
 from models.evaluation import kept_scores
@@ -61,16 +61,17 @@ def _score_all(
     checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size: int
 ) -> Iterator[tuple[EvalSet, tuple[Score, ...]]]:
     model = clip.build(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    texts = {eval_set.name: json.loads(store.read_bytes(eval_set.texts)) for eval_set in eval_sets}
-    distinct = list(dict.fromkeys(text for some in texts.values() for text in some))
-    row_of = {text: row for row, text in enumerate(distinct)}
-    embeddings = _embed_texts(model, clip.tokenizer(checkpoint.backbone), distinct, batch_size)
-    batches = _image_batches(eval_sets, clip.preprocessing(checkpoint.backbone).size, batch_size)
-    for eval_set, group in groupby(batches, key=itemgetter(0)):
-        own = embeddings[torch.tensor([row_of[text] for text in texts[eval_set.name]], device=embeddings.device)]
-        features = (_embed_images(model, checkpoint.backbone, images) for _, images in group)
-        score = _classification if eval_set.kind == "classification" else _retrieval
-        yield eval_set, score(eval_set, features, own, checkpoint)
+    with threads.suited_to(model):
+        texts = {eval_set.name: json.loads(store.read_bytes(eval_set.texts)) for eval_set in eval_sets}
+        distinct = list(dict.fromkeys(text for some in texts.values() for text in some))
+        row_of = {text: row for row, text in enumerate(distinct)}
+        embeddings = _embed_texts(model, clip.tokenizer(checkpoint.backbone), distinct, batch_size)
+        batches = _image_batches(eval_sets, clip.preprocessing(checkpoint.backbone).size, batch_size)
+        for eval_set, group in groupby(batches, key=itemgetter(0)):
+            own = embeddings[torch.tensor([row_of[text] for text in texts[eval_set.name]], device=embeddings.device)]
+            features = (_embed_images(model, checkpoint.backbone, images) for _, images in group)
+            score = _classification if eval_set.kind == "classification" else _retrieval
+            yield eval_set, score(eval_set, features, own, checkpoint)
 
 
 def _embed_texts(model: nn.Module, tokenize: Callable, texts: list[str], batch_size: int) -> Tensor:

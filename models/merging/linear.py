@@ -1,4 +1,4 @@
-"""Interpolation of weights: Wortsman et al. 2022, arXiv 2203.05482; as EMA-merge in FoMo-in-Flux, arXiv 2408.14471, 4."""
+"""Interpolation of weights: Wortsman et al. 2022, arXiv 2203.05482; EMA-merge in FoMo-in-Flux, arXiv 2408.14471."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -26,7 +26,9 @@ class Linear(Technique):
     def merge(self, base: Weights, experts: Sequence[Weights]) -> Weights:
         """The weighted mean, one tensor at a time; raises ValueError when the weights do not match the experts."""
         if self.weights is not None and len(self.weights) != len(experts):
-            raise ValueError(f"{len(self.weights)} merge weights for {len(experts)} experts; give one per expert or null")
+            raise ValueError(
+                f"{len(self.weights)} merge weights for {len(experts)} experts; give one per expert or null"
+            )
         shares = self.weights or (1 / len(experts),) * len(experts)
 
         def mean(*tensors: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ def raw_experiment(**changes) -> dict:
     broad = ["SHAPES", "COUNTS", "BLENDS", "TEXTURES", "SCENES"]
     return {
         "name": "tiny",
-        "sources": [{"kind": "synthetic", "name": "demo", "pretraining_images": 60, "adaptation_images": 130, "test_images": 12}],
+        "sources": [
+            {"kind": "synthetic", "name": "demo", "pretraining_images": 60, "adaptation_images": 130, "test_images": 12}
+        ],
         "pretraining": broad,
         "start": {"kind": "scratch", "model": "demo/model", "iterations": 3, "batch_size": 16, "update": {"lr": 1e-3}},
         "stream": {"ordering": {"kind": "from_file", "path": "demo/stream_random_1.json"}, "steps": 2},

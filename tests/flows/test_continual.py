@@ -46,7 +46,9 @@ def executed(stages):
 
 def test_a_second_run_executes_nothing_and_scores_the_same(first_life, home):
     _, first, stages = first_life
-    assert Counter(stage.stage for stage in stages if not stage.reused)["update_weights"] == 5  # pretraining, 2 x 2 steps
+    assert (
+        Counter(stage.stage for stage in stages if not stage.reused)["update_weights"] == 5
+    )  # pretraining, 2 x 2 steps
     second, again = lived(raw_experiment())
     assert executed(again) == set() and len(again) == len(stages)
     assert (second.accumulation, second.retention) == (first.accumulation, first.retention)

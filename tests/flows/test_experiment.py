@@ -25,7 +25,7 @@ def test_a_seed_replaces_that_of_experiment_and_synthetic_data():
 
 @pytest.mark.parametrize("change, message", [
     ({"recipez": {}}, "recipez: Extra inputs are not permitted"),
-    ({"batch_size": 1}, "batch_size: Input should be greater than or equal to 2 .found 1."),
+    ({"batch_size": 1}, r"batch_size: Input should be greater than or equal to 2 \(found 1\)"),
     ({"recipes": {"a": {"mixture": {"update": 0.5, "buffer": 0.2, "pretraining": 0.2}}}}, "mixture sums to 0.900"),
     ({"recipes": {"a": {"update": {"method": {"kind": "lorra"}}}}}, "lorra"),
     ({"pretraining": []}, "recipe 'merged' takes 0.33"),

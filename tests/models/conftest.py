@@ -12,7 +12,7 @@ from data_catalog.store import write_table
 from data_catalog.stream import StepPlan
 from models import clip
 
-WORDS = "a photo of red green blue square circle".split()
+WORDS = ["a", "photo", "of", "red", "green", "blue", "square", "circle"]
 
 
 @pytest.fixture
@@ -58,14 +58,18 @@ def step_plan(tmp_path):
 def _plan(rows):
     import hashlib
 
-    table = pa.table({
-        "iteration": pa.array([row[0] for row in rows], pa.int32()),
-        "pool": ["update"] * len(rows),
-        "shard": [row[1] for row in rows],
-        "offset": pa.array([0] * len(rows), pa.int64()),
-        "length": pa.array([len(row[2]) for row in rows], pa.int64()),
-        "hash": pa.array([hashlib.sha256(row[2]).digest() for row in rows], pa.binary(32)),
-        "text": [row[3] for row in rows],
-    })
+    table = pa.table(
+        {
+            "iteration": pa.array([row[0] for row in rows], pa.int32()),
+            "pool": ["update"] * len(rows),
+            "shard": [row[1] for row in rows],
+            "offset": pa.array([0] * len(rows), pa.int64()),
+            "length": pa.array([len(row[2]) for row in rows], pa.int64()),
+            "hash": pa.array([hashlib.sha256(row[2]).digest() for row in rows], pa.binary(32)),
+            "text": [row[3] for row in rows],
+        }
+    )
     digest = write_table(table)
-    return StepPlan(digest=digest, step=0, batch_size=8, iterations=8, samples={"update": 64, "buffer": 0, "pretraining": 0})
+    return StepPlan(
+        digest=digest, step=0, batch_size=8, iterations=8, samples={"update": 64, "buffer": 0, "pretraining": 0}
+    )

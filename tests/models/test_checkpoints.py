@@ -7,8 +7,12 @@ from models.checkpoints import load, save
 
 
 def _weights():
-    return {"b": torch.arange(6.0).reshape(2, 3), "a": torch.tensor(4.6), "n": torch.tensor([3], dtype=torch.int64),
-            "h": torch.ones(3, dtype=torch.bfloat16)}
+    return {
+        "b": torch.arange(6.0).reshape(2, 3),
+        "a": torch.tensor(4.6),
+        "n": torch.tensor([3], dtype=torch.int64),
+        "h": torch.ones(3, dtype=torch.bfloat16),
+    }
 
 
 @pytest.fixture

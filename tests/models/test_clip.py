@@ -42,7 +42,7 @@ def test_unknown_model_name_is_refused():
 
 
 def test_named_model_without_weights_is_refused():
-    with pytest.raises(ValueError, match="without weights"):
+    with pytest.raises(ValueError, match="given with weights None"):
         clip.import_checkpoint("ViT-B-32")
 
 

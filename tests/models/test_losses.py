@@ -21,7 +21,9 @@ def test_clip_loss_equals_open_clips():
 def test_siglip_loss_equals_open_clips():
     images, texts = _pair()
     scale, bias = torch.tensor(10.0), torch.tensor(-10.0)
-    torch.testing.assert_close(siglip_loss(images, texts, scale, bias), open_clip.loss.SigLipLoss()(images, texts, scale, bias))
+    torch.testing.assert_close(
+        siglip_loss(images, texts, scale, bias), open_clip.loss.SigLipLoss()(images, texts, scale, bias)
+    )
 
 
 def test_indistinguishable_pairs_cost_the_log_of_the_batch():

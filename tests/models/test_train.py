@@ -40,7 +40,9 @@ def test_a_killed_step_resumes_to_the_same_bytes(tiny, step_plan, method, killed
     with pytest.raises(KeyboardInterrupt):
         train.update(tiny, step_plan, spec, seed=3, progress=kill, save_every_seconds=0)
     seen = []
-    resumed = train.update(tiny, step_plan, spec, seed=3, progress=lambda done, *_: seen.append(done), save_every_seconds=0)
+    resumed = train.update(
+        tiny, step_plan, spec, seed=3, progress=lambda done, *_: seen.append(done), save_every_seconds=0
+    )
     assert seen[0] == killed_at + 1  # went on after the last save, did not start over
     assert resumed.checkpoint == uninterrupted.checkpoint
     assert read_table(resumed.curves)["loss"] == read_table(uninterrupted.curves)["loss"]
@@ -68,4 +70,8 @@ def test_a_loss_that_is_not_finite_stops_with_a_reason(tiny, step_plan):
 def test_the_manifest_says_how_the_expert_came_to_be(tiny, step_plan):
     expert = train.update(tiny, step_plan, SPEC, seed=0)
     (origin,) = origins(expert.checkpoint.digest)
-    assert origin["init"] == tiny.digest and origin["step_plan"] == step_plan.digest and origin["torch"] == torch.__version__
+    assert (
+        origin["init"] == tiny.digest
+        and origin["step_plan"] == step_plan.digest
+        and origin["torch"] == torch.__version__
+    )

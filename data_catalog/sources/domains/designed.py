@@ -1,4 +1,4 @@
-"""Adaptation domains of things people design: charts, road signs, faces."""
+"""Adaptation domains of things people design: charts and road signs."""
 
 import math
 from random import Random
@@ -28,7 +28,6 @@ SIGNS = (
     *("stop", "yield", "no entry", "speed limit", "roundabout", "priority road", "no parking", "roadworks"),
     *("railway crossing", "one way", "end of limits", "hospital"),
 )
-FACES = ("happy", "sad", "surprised", "winking", "angry", "sleepy", "laughing", "crying", "neutral", "kissing")
 RED, WHITE, BLUE, BLACK, GOLD = (200, 25, 35), (245, 245, 245), (20, 70, 190), (20, 20, 20), (250, 200, 30)
 
 
@@ -183,51 +182,7 @@ def _paint_round_sign(pen: Pen, sign: str, x: float, y: float, r: float) -> None
             pen.line((x - r * 0.5 + shift * r, y + r * 0.6, x + r * 0.4 + shift * r, y - r * 0.6), BLACK, 2)
 
 
-def draw_face(random: Random, label: int) -> Picture:
-    """A round face whose eyes, brows and mouth show a mood."""
-    image, pen, background = blank(random)
-    r = random.uniform(24, 29)
-    x, y = random.uniform(r + 1, SIDE - r - 1), random.uniform(r + 1, SIDE - r - 1)
-    skin = random.choice(("yellow", "orange", "white", "green"))
-    disc(pen, (x, y), r, fill=jittered(COLOURS[skin], random))
-    _paint_eyes(pen, FACES[label], x, y - r * 0.2, r)
-    _paint_mouth(pen, FACES[label], x, y + r * 0.35, r)
-    return Picture(finished(image, random), f"with {skin} skin on a {background} background")
-
-
-def _paint_eyes(pen: Pen, mood: str, x: float, y: float, r: float) -> None:
-    for side in (-1, 1):
-        eye = x + side * r * 0.4
-        if mood == "sleepy" or (mood == "winking" and side == 1):
-            pen.line((eye - r * 0.2, y, eye + r * 0.2, y), BLACK, 4)
-        elif mood == "laughing":
-            pen.arc((eye - r * 0.22, y - r * 0.15, eye + r * 0.22, y + r * 0.25), 180, 360, BLACK, 4)
-        else:
-            disc(pen, (eye, y), r * (0.2 if mood == "surprised" else 0.13), fill=BLACK)
-        if mood == "angry":
-            pen.line((eye - side * r * 0.25, y - r * 0.15, eye + side * r * 0.25, y - r * 0.45), BLACK, 4)
-        if mood == "crying":
-            pen.line((eye, y + r * 0.15, eye, y + r * 0.75), (60, 120, 240), 4)
-
-
-def _paint_mouth(pen: Pen, mood: str, x: float, y: float, r: float) -> None:
-    box = (x - r * 0.45, y - r * 0.3, x + r * 0.45, y + r * 0.3)
-    if mood in ("happy", "winking"):
-        pen.arc(box, 15, 165, BLACK, 4)
-    elif mood == "laughing":
-        pen.chord(box, 0, 180, fill=RED, outline=BLACK)
-    elif mood in ("sad", "angry", "crying"):
-        pen.arc(box, 195, 345, BLACK, 4)
-    elif mood == "surprised":
-        disc(pen, (x, y + r * 0.08), r * 0.24, fill=BLACK)
-    elif mood == "kissing":
-        disc(pen, (x, y + r * 0.05), r * 0.14, fill=RED)
-    else:
-        pen.line((x - r * 0.35, y, x + r * 0.35, y), BLACK, 4)
-
-
 DOMAINS = (
     Domain("CHARTS", "adaptation", "classification", "a picture of a {}.", "a {}", CHARTS, draw_chart),
     Domain("SIGNS", "adaptation", "classification", "a {} road sign.", "a {} road sign", SIGNS, draw_sign, "jpg"),
-    Domain("FACES", "adaptation", "classification", "a cartoon of a {} face.", "a {} face", FACES, draw_face),
 )

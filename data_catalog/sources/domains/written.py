@@ -1,10 +1,10 @@
-"""Adaptation domains made of signs that people write: real handwritten digits, printed letters, flags."""
+"""Adaptation domains made of signs that people write: real handwritten digits, and flags."""
 
 from functools import cache
 from random import Random
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from data_catalog.sources.domains.canvas import (
     BACKGROUNDS,
@@ -19,10 +19,6 @@ from data_catalog.sources.domains.canvas import (
     finished,
     jittered,
 )
-
-LETTERS = tuple(
-    "BCDEFGHJKLMNPRSTUVWXYZ"
-)  # without A and I, which are words, and O and Q, which look alike at this size
 
 FLAG_COLOURS: dict[str, Colour] = {
     "red": (206, 17, 38),
@@ -84,25 +80,6 @@ def draw_digit(random: Random, sample: int) -> Picture:
     return Picture(finished(image, random), f"in {ink} ink on {paper} paper")
 
 
-@cache
-def _letter_mask(letter: str, size: int) -> Image.Image:
-    """White on black, cut to the letter."""
-    mask = Image.new("L", (SIDE, SIDE))
-    ImageDraw.Draw(mask).text((8, 0), letter, 255, font=ImageFont.load_default(size), stroke_width=2)
-    return mask.crop(mask.getbbox())
-
-
-def draw_letter(random: Random, label: int) -> Picture:
-    """A printed capital, a little tilted."""
-    image, _, background = blank(random)
-    mask = _letter_mask(LETTERS[label], random.randint(48, 56))
-    mask = mask.rotate(random.uniform(-9, 9), Image.Resampling.BILINEAR, expand=True)
-    ink = random.choice(tuple(COLOURS))
-    corner = tuple((SIDE - side) // 2 + random.randint(-6, 6) for side in mask.size)
-    image.paste(jittered(COLOURS[ink], random), corner, mask)
-    return Picture(finished(image, random), f"printed in {ink} on {background}")
-
-
 def draw_flag(random: Random, label: int) -> Picture:
     """A flag on a pole or flat, somewhere before the background."""
     image, pen, background = blank(random)
@@ -158,16 +135,6 @@ DOMAINS = (
         tuple("0123456789"),
         draw_digit,
         stock=handwriting,
-    ),
-    Domain(
-        "LETTERS",
-        "adaptation",
-        "classification",
-        "the capital letter {}.",
-        "the capital letter {}",
-        LETTERS,
-        draw_letter,
-        packed=False,
     ),
     Domain(
         "FLAGS",

@@ -15,11 +15,14 @@ def _tensors(weights):
     return {name: torch.tensor(values) for name, values in weights.items()}
 
 
-@pytest.mark.parametrize("count, weights, w, s", [
-    (3, None, "1.066667 -1 .533333 0 1.966667 -.6 1.51 .26 -2.233333 .743333", 4.616667),
-    (3, (0.5, 0.3, 0.2), "1.05 -1.1 .54 .03 1.87 -.55 1.491 .266 -2.31 .747", 4.63),
-    (2, (0.9, 0.1), "1.07 -1.28 .52 .15 1.65 -.49 1.455 .29 -2.53 .745", 4.68),
-])
+@pytest.mark.parametrize(
+    "count, weights, w, s",
+    [
+        (3, None, "1.066667 -1 .533333 0 1.966667 -.6 1.51 .26 -2.233333 .743333", 4.616667),
+        (3, (0.5, 0.3, 0.2), "1.05 -1.1 .54 .03 1.87 -.55 1.491 .266 -2.31 .747", 4.63),
+        (2, (0.9, 0.1), "1.07 -1.28 .52 .15 1.65 -.49 1.455 .29 -2.53 .745", 4.68),
+    ],
+)
 def test_interpolation_equals_the_reference(count, weights, w, s):
     merged = Linear(weights=weights).merge(_tensors(BASE), [_tensors(expert) for expert in EXPERTS[:count]])
     assert merged["w"].tolist() == pytest.approx([float(x) for x in w.split()], abs=1e-6)
@@ -32,8 +35,10 @@ def test_a_single_expert_comes_back_unchanged():
 
 
 def test_integers_come_from_the_last_expert_and_types_stay():
-    experts = [{"n": torch.tensor(3), "h": torch.tensor([1.0], dtype=torch.bfloat16)},
-               {"n": torch.tensor(4), "h": torch.tensor([2.0], dtype=torch.bfloat16)}]
+    experts = [
+        {"n": torch.tensor(3), "h": torch.tensor([1.0], dtype=torch.bfloat16)},
+        {"n": torch.tensor(4), "h": torch.tensor([2.0], dtype=torch.bfloat16)},
+    ]
     merged = Linear().merge(experts[0], experts)
     assert merged["n"].item() == 4 and merged["h"].dtype == torch.bfloat16 and merged["h"].item() == 1.5
 

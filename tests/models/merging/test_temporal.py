@@ -10,7 +10,9 @@ from models.merging.temporal import History, MergeSpec, merge
 @pytest.fixture
 def checkpoints():
     backbone = write_bytes(b"{}")
-    return [save({"w": torch.full((4,), float(value)), "s": torch.tensor(float(value))}, backbone) for value in range(4)]
+    return [
+        save({"w": torch.full((4,), float(value)), "s": torch.tensor(float(value))}, backbone) for value in range(4)
+    ]
 
 
 def test_a_running_merge_equals_its_closed_form(checkpoints):

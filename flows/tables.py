@@ -1,0 +1,39 @@
+"""Results as tables in the terminal."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from models.evaluation.report import ExperimentRecord, score_rows, verdict
+
+
+def show_scores(record: ExperimentRecord) -> None:
+    """Print the summary after every step, and the verdict."""
+    table = Table(title=f"{record.name}, seed {record.seed}")
+    table.add_column("recipe")
+    for column in ("step", "knowledge accumulation", "zero-shot retention", "geometric mean"):
+        table.add_column(column, justify="right")
+    previous = None
+    for row in score_rows(record):
+        name, step, *values = row.values()
+        if previous not in (None, name):
+            table.add_section()
+        table.add_row(
+            name if name != previous else "", "-" if step < 0 else str(step), *(f"{value:.3f}" for value in values)
+        )
+        previous = name
+    console = Console()
+    console.print(table)
+    for sentence in verdict(record):
+        console.print(f"  {sentence}", highlight=False)
+
+
+def show_rows(title: str, rows: Sequence[dict]) -> None:
+    """Print rows of one shape as a table."""
+    table = Table(title=title)
+    for name, value in rows[0].items():
+        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
+    for row in rows:
+        table.add_row(*(f"{value:,.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
