@@ -15,7 +15,8 @@ from flows.experiment import ExperimentConfig, Recipe, as_yaml, load
 from flows.ingest import Ingested, ingest_sources, named
 from models.budget import Iterations, StepCost, iterations_for
 from models.checkpoints import CheckpointRef
-from models.evaluation.report import EvalReport, ExperimentRecord, RecipeRecord, StreamReport, summarise
+from models.evaluation.report import EvalReport, ExperimentRecord, MergePoint, RecipeRecord, StreamReport, summarise
+from models.merging.linear import Linear
 from models.merging.temporal import History
 from models.start import Pretrained
 from models.train import Expert
@@ -109,13 +110,32 @@ def live(experiment: ExperimentConfig, name: str, prepared: Prepared, pretrained
             prepared.plan, step, recipe.mixture, experiment.batch_size, iterations, experiment.seed, name
         )
         expert = update_weights(history.pick(recipe.merge.init), data, recipe.update, experiment.seed, name)
+        past = history.running
         history = advance(history, recipe, expert.checkpoint, name, step)
         deployed = history.pick(recipe.merge.deploy)
         scores = evaluate_checkpoint.submit(deployed, list(prepared.eval_sets), f"{name} step {step}")
         records += settle(experiment, name, prepared, cost, waiting)
         waiting = (data, expert, deployed, scores)
     records += settle(experiment, name, prepared, cost, waiting)
-    return RecipeRecord(name=name, description=recipe.description, steps=tuple(records))
+    tried = try_weights(experiment, name, prepared, history, past) if recipe.merge.needs_running else ()
+    return RecipeRecord(name=name, description=recipe.description, steps=tuple(records), merge_points=tried)
+
+
+def try_weights(
+    experiment: ExperimentConfig, name: str, prepared: Prepared, history: History, past: CheckpointRef
+) -> tuple[MergePoint, ...]:
+    """The last merge again with other weights on `past`, the running merge it started from; nothing goes on from these."""
+    last, scored = len(prepared.plan.steps) - 1, {}
+    for weight in experiment.past_weights:
+        picks, label = [history.expert, past], f"{name} past weight {weight:g}"
+        merged = merge_weights(history.pretrained, picks, Linear(weights=(1 - weight, weight)), label, last)
+        scored[weight] = evaluate_checkpoint.submit(merged, list(prepared.eval_sets), label)
+    return tuple(
+        MergePoint(
+            past_weight=weight, summary=summarise(last, future.result(), prepared.adaptation, prepared.retention)
+        )
+        for weight, future in sorted(scored.items())
+    )
 
 
 def advance(history: History, recipe: Recipe, expert: CheckpointRef, name: str, step: int) -> History:

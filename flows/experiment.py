@@ -53,6 +53,9 @@ class ExperimentConfig(Spec):
     budget: AnyBudget
     evaluation: EvaluationSpec
     recipes: dict[str, Recipe] = Field(min_length=1)
+    past_weights: tuple[
+        float, ...
+    ] = ()  # tried in the last merge of each merging recipe, to show what the weight trades
 
     @model_validator(mode="after")
     def _replays_only_what_there_is(self) -> "ExperimentConfig":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from models.evaluation.report import ExperimentRecord, score_rows, verdict
+from models.evaluation.report import ExperimentRecord, merge_rows, score_rows, verdict
 
 
 def show_scores(record: ExperimentRecord) -> None:
@@ -25,6 +25,8 @@ def show_scores(record: ExperimentRecord) -> None:
         previous = name
     console = Console()
     console.print(table)
+    if merge_rows(record):
+        show_rows("the last merge, by weight on the past", merge_rows(record))
     for sentence in verdict(record):
         console.print(f"  {sentence}", highlight=False)
 

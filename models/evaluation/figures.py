@@ -12,6 +12,7 @@ from models.evaluation.report import (
     RecipeRecord,
     StepScores,
     forgetting,
+    merge_rows,
     primary,
 )
 
@@ -38,6 +39,24 @@ def trajectory(record: ExperimentRecord) -> go.Figure:
     figure.update_xaxes(title_text="knowledge accumulation →", range=x)
     figure.update_yaxes(title_text="zero-shot retention →", range=y)
     return figure
+
+
+def merge_tradeoff(record: ExperimentRecord) -> go.Figure:
+    """Where the last merge of each recipe ends up, from its expert alone to its past alone."""
+    figure = _figure(height=380, legend=len({row["recipe"] for row in merge_rows(record)}) > 1)
+    for index, recipe in enumerate(record.recipes):
+        colour = COLOURS[index % len(COLOURS)]
+        if recipe.merge_points:
+            figure.add_scatter(
+                x=[point.summary.knowledge_accumulation for point in recipe.merge_points],
+                y=[point.summary.zero_shot_retention for point in recipe.merge_points],
+                text=[f"{point.past_weight:g}" for point in recipe.merge_points],
+                name=recipe.name, mode="lines+markers+text", textposition="top right",
+                line={"color": colour, "width": 2}, marker={"size": 8, "symbol": SYMBOLS[index % len(SYMBOLS)]},
+                hovertemplate="weight on the past %{text}<br>KA %{x:.3f}<br>ZS %{y:.3f}<extra></extra>",
+            )  # fmt: skip
+    figure.update_xaxes(title_text="knowledge accumulation →")
+    return figure.update_yaxes(title_text="zero-shot retention →")
 
 
 def heat_map(record: ExperimentRecord, recipe: RecipeRecord) -> go.Figure:

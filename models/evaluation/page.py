@@ -17,6 +17,7 @@ from models.evaluation.report import (
     StepRecord,
     best_recipe,
     forgetting,
+    merge_rows,
     primary,
     run_name,
     score_rows,
@@ -51,6 +52,7 @@ def write(record: ExperimentRecord) -> Path:
 def _sections(record: ExperimentRecord) -> list[str]:
     return [
         _section("Learned and kept", _final_scores(record), _trajectory(record)),
+        *([_section("What the merge weight trades", _merge_tradeoff(record))] if merge_rows(record) else []),
         _section("Every dataset, step by step", *(_heat_map(record, recipe) for recipe in record.recipes)),
         _section("Forgotten", _forgotten(record)),
         _section("Training", _curves(record)),
@@ -91,6 +93,17 @@ def _trajectory(record: ExperimentRecord) -> str:
     rows = _summary_rows(record)
     table = _table(SUMMARY, rows, "Summaries per recipe and step")
     return _figure(figures.trajectory(record), spoken, caption, table, is_open=len(rows) <= SHOWN_ROWS)
+
+
+def _merge_tradeoff(record: ExperimentRecord) -> str:
+    rows = [list(row.values()) for row in merge_rows(record)]
+    spoken = f"Line chart of retention against accumulation for {len(rows)} weights of the last merge; table below."
+    caption = (
+        "The last merge, tried with other weights on the past (the labels): 0 is the last expert alone, "
+        "1 the running merge before it. More past keeps more and learns less."
+    )
+    table = _table(["recipe", "weight on the past", "KA", "ZS", "GM"], rows, "The last merge by weight")
+    return _figure(figures.merge_tradeoff(record), spoken, caption, table, is_open=True)
 
 
 def _final_scores(record: ExperimentRecord) -> str:

@@ -57,12 +57,20 @@ class StepRecord(Spec):
     seconds: float = Field(ge=0)
 
 
+class MergePoint(Spec):
+    """The last merge of a recipe tried with another weight on its past."""
+
+    past_weight: float = Field(ge=0, le=1)
+    summary: StepScores
+
+
 class RecipeRecord(Spec):
     """One way of going through the stream."""
 
     name: str
     description: str
     steps: tuple[StepRecord, ...] = Field(min_length=1)
+    merge_points: tuple[MergePoint, ...] = ()  # by rising weight on the past
 
 
 class StageRecord(Spec):
@@ -191,6 +199,15 @@ def score_rows(record: ExperimentRecord) -> list[dict[str, str | int | float]]:
     named = [("zero-shot", record.zero_shot_summary)]
     named += [(recipe.name, step.summary) for recipe in record.recipes for step in recipe.steps]
     return [{"recipe": name, **summary.model_dump()} for name, summary in named]
+
+
+def merge_rows(record: ExperimentRecord) -> list[dict[str, str | float]]:
+    """What the weight on the past trades in the last merge: one row per recipe and weight tried."""
+    return [
+        {"recipe": recipe.name, "past_weight": point.past_weight, **point.summary.model_dump(exclude={"step"})}
+        for recipe in record.recipes
+        for point in recipe.merge_points
+    ]
 
 
 def markdown(record: ExperimentRecord) -> str:

@@ -1,7 +1,7 @@
 """Low-rank adaptation: Hu et al. 2021, arXiv 2106.09685, section 4, through peft.
 
 Each step trains fresh adapters on the weights it starts from and folds them into the weights at its end, so that what
-is merged, stored and evaluated is always a plain checkpoint. FoMo-in-Flux carries one set of adapters through the steps.
+is merged, stored and evaluated is always a plain checkpoint. FoMo-in-Flux carries one set of adapters through all.
 """
 
 from collections.abc import Mapping

@@ -17,6 +17,7 @@ def raw_experiment(**changes) -> dict:
         "batch_size": 16,
         "budget": {"kind": "iterations", "per_step": 2},
         "evaluation": {"retention": broad},
+        "past_weights": [0, 1],
         "recipes": {
             "plain": {"mixture": {"update": 1, "buffer": 0, "pretraining": 0}},
             "merged": {"update": {"method": {"kind": "lora", "rank": 2}}, "merge": {"init": "ema", "deploy": "ema"}},

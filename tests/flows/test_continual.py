@@ -54,6 +54,13 @@ def test_a_second_run_executes_nothing_and_scores_the_same(first_life, home):
     assert (second.accumulation, second.retention) == (first.accumulation, first.retention)
 
 
+def test_the_last_merge_is_tried_from_its_expert_to_its_past(first_life, home):
+    plain, merged = load_record(first_life[1].digest).recipes
+    assert plain.merge_points == ()
+    assert [point.past_weight for point in merged.merge_points] == [0, 1]
+    assert merged.merge_points[1].summary.model_copy(update={"step": 0}) == merged.steps[0].summary
+
+
 def test_a_lost_checkpoint_is_made_again_and_nothing_else(first_life, home):
     record = load_record(first_life[1].digest)
     store.locate(record.recipes[1].steps[0].deployed).unlink()

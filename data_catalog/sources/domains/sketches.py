@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from data_catalog.sources.domains.canvas import SIDE, Colour, Domain, Picture, disc, finished, jittered, polygon
 
 Pen = ImageDraw.ImageDraw
-SKIES = {"sun": "the sun", "moon": "the moon", "cloud": "a cloud", "birds": "birds"}
-NEIGHBOURS = ("tree", "fence", "flower", "lamp")
+SKIES = {"sun": "the sun", "cloud": "a cloud", "birds": "birds"}
+NEIGHBOURS = ("tree", "fence", "flower")
 INKS: dict[str, Colour] = {"black": (25, 25, 30), "red": (200, 30, 40), "blue": (40, 60, 200), "green": (20, 130, 50)}
 
 
@@ -127,9 +127,6 @@ def _paint_sky(pen: Pen, thing: str, x: float, y: float, ink) -> None:
         disc(pen, (x, y), 4.5, outline=ink, width=2)
         for ray in polygon(8, (x, y), 9, 0):
             pen.line((x + (ray[0] - x) * 0.7, y + (ray[1] - y) * 0.7, *ray), ink, 2)
-    elif thing == "moon":
-        pen.arc((x - 7, y - 7, x + 7, y + 7), 60, 300, ink, 3)
-        pen.arc((x - 2, y - 7, x + 9, y + 7), 100, 260, ink, 2)
     elif thing == "cloud":
         for dx in (-6, 0, 6):
             disc(pen, (x + dx, y - (2 if dx == 0 else 0)), 5, outline=ink, width=2)
@@ -146,13 +143,10 @@ def _paint_neighbour(pen: Pen, thing: str, x: float, ground: float, ink) -> None
         for dx in (-7, -2, 3, 8):
             pen.line((x + dx, ground, x + dx, ground - 12), ink, 2)
         pen.line((x - 9, ground - 7, x + 10, ground - 7), ink, 2)
-    elif thing == "flower":
+    else:
         pen.line((x, ground, x, ground - 12), ink, 2)
         for petal in polygon(5, (x, ground - 14), 4, 0):
             disc(pen, petal, 2.5, fill=ink)
-    else:
-        pen.line([(x, ground), (x, ground - 22), (x + 6, ground - 22)], ink, 2)
-        disc(pen, (x + 7, ground - 19), 3, fill=ink)
 
 
 def draw_sketch(random: Random, label: int) -> Picture:
