@@ -124,7 +124,7 @@ def live(experiment: ExperimentConfig, name: str, prepared: Prepared, pretrained
 def try_weights(
     experiment: ExperimentConfig, name: str, prepared: Prepared, history: History, past: CheckpointRef
 ) -> tuple[MergePoint, ...]:
-    """The last merge again with other weights on `past`, the running merge it started from; nothing goes on from these."""
+    """The last merge again with other weights on `past`, the running merge before it; nothing goes on from these."""
     last, scored = len(prepared.plan.steps) - 1, {}
     for weight in experiment.past_weights:
         picks, label = [history.expert, past], f"{name} past weight {weight:g}"

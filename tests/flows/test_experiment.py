@@ -44,5 +44,5 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path, text, message):
 
 
 def test_a_missing_file_is_named():
-    with pytest.raises(ValueError, match="no experiment file nowhere.yaml"):
+    with pytest.raises(ValueError, match=r"no experiment file nowhere\.yaml"):
         load("nowhere.yaml")
