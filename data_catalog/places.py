@@ -38,12 +38,12 @@ def register_source(name: str, root: Path) -> None:
 def locate_shard(shard: str) -> Path:
     """The file behind `<source>/<relative path>`; EVERGREEN_SOURCES (a JSON object) overrides the register.
 
-    Raises KeyError with the known sources if `<source>` has never been ingested from this home.
+    Raises ValueError with the known sources if `<source>` has never been ingested from this home.
     """
     source, _, relative = shard.partition("/")
     roots = _registered() | json.loads(os.environ.get("EVERGREEN_SOURCES", "{}"))
     if source not in roots:
-        raise KeyError(
+        raise ValueError(
             f"source {source!r} of shard {shard!r} has no known root, known: {sorted(roots)}; run its ingest, "
             "or set EVERGREEN_SOURCES='{\"" + source + '": "/path"}\''
         )

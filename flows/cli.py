@@ -53,6 +53,7 @@ def ingest(config: Config, json_output: Json = False) -> None:
 
     Example: evergreen ingest flows/configs/demo.yaml
     """
+    environment.open_home()
     from flows.console import watching
     from flows.experiment import load
     from flows.server import api
@@ -86,6 +87,7 @@ def evaluate(
 
     Example: evergreen evaluate flows/configs/demo.yaml --checkpoint merged/4 --json
     """
+    environment.open_home()
     from flows.console import watching
     from flows.experiment import load
     from flows.server import api
@@ -250,6 +252,7 @@ def main() -> None:
 
 def _run(config: Path, seed: int | None, json_output: bool) -> None:
     started = time.monotonic()
+    environment.open_home()
     from flows.console import watching
     from flows.experiment import load
     from flows.server import api

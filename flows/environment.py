@@ -1,8 +1,10 @@
 """The environment of our processes: everything in one home, nothing sent anywhere; set before prefect is imported."""
 
 import os
+from pathlib import Path
 
 from data_catalog.places import home
+from data_catalog.store_files import make_folder
 
 SILENT = {  # who would otherwise call out
     "DO_NOT_TRACK": "true",  # Prefect's SDK; MLflow honours only the literal `true`
@@ -28,6 +30,12 @@ QUIET = {  # the stages' own lines still reach the run's page: only the console 
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes of 190 MB each
 }
+
+
+def open_home() -> None:
+    """Configure, and make the folder that everything goes into; raises ValueError if it cannot be written to."""
+    configure()
+    make_folder(Path(os.environ["PREFECT_HOME"]))
 
 
 def configure() -> None:

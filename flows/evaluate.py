@@ -8,6 +8,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from data_catalog.refs import Spec
 from data_catalog.stream import StreamPlan
 from flows.continual import begin, prepare
+from flows.environment import open_home
 from flows.experiment import ExperimentConfig, load
 from flows.ingest import ingest_sources
 from models.checkpoints import CheckpointRef
@@ -30,6 +31,7 @@ def evaluate(config: ExperimentConfig | str, checkpoint: str = "pretrained") -> 
     `checkpoint`: `pretrained`, the digest of any weights of the experiment's backbone in the store, or
     `<recipe>/<step>` for what the last run of the experiment deployed after that step.
     """
+    open_home()  # a worker's process has no command before it that did
     experiment = config if isinstance(config, ExperimentConfig) else load(config)
     with journal():
         prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioner))

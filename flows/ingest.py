@@ -9,6 +9,7 @@ from data_catalog.captions import AnyCaptioner, CaptionRef
 from data_catalog.refs import Spec
 from data_catalog.shards import DatasetRef
 from data_catalog.sources import AnySource
+from flows.environment import open_home
 from flows.experiment import ExperimentConfig, load
 from tasks.caption import caption_dataset
 from tasks.ingest import ingest_dataset, record_in_catalog, scan_source
@@ -29,6 +30,7 @@ def ingest(config: ExperimentConfig | str) -> Ingested:
 
     `config`: an experiment, or the path of its YAML file, e.g. flows/configs/demo.yaml.
     """
+    open_home()  # a worker's process has no command before it that did
     experiment = config if isinstance(config, ExperimentConfig) else load(config)
     with journal():
         return ingest_sources(experiment.sources, experiment.captioner)

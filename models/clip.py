@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -197,10 +198,17 @@ def _check_weights(model: str, weights: str | None) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """OpenCLIP warns on the root logger about folders without weights, which is what `build_empty` gives it."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    """OpenCLIP warns on the root logger about folders without weights, which is what `build_empty` gives it.
+
+    Only this thread is silenced, since others build models at the same time.
+    """
+    thread = threading.get_ident()
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return record.thread != thread or record.levelno > logging.WARNING
+
+    logging.root.addFilter(is_wanted)
     try:
         yield
     finally:
-        logging.disable(previous)
+        logging.root.removeFilter(is_wanted)
