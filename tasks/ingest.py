@@ -1,6 +1,6 @@
 """From raw sources to datasets in the store and rows in the catalog."""
 
-from data_catalog import catalog, shards
+from data_catalog import catalog, places, shards
 from data_catalog.captions import CaptionRef
 from data_catalog.shards import DatasetRef
 from data_catalog.sources import AnySource
@@ -10,8 +10,10 @@ from tasks.caching import cached, uncached
 
 @uncached(label="scan {source.name}")
 def scan_source(source: AnySource) -> list[RawDataset]:
-    """The datasets a source holds now, by content."""
-    return source.scan()
+    """The datasets a source holds now, by content; where it lies is noted, since moved data is not ingested again."""
+    found = source.scan()
+    places.register_source(source.name, source.root())
+    return found
 
 
 @cached(revision=1, label="ingest {raw.dataset}", ignore=("source",))

@@ -106,6 +106,14 @@ def test_report_and_tracking_are_there(first_life, home):
     assert {"plain", "merged"} <= {run.info.run_name for run in runs}
 
 
+def test_data_that_moved_is_found_again_and_nothing_runs(first_life, home):
+    places.home().joinpath("sources.json").unlink()  # as if the home had never seen these folders
+    _, stages = lived(raw_experiment())
+    assert executed(stages) == set()
+    store.locate(load_record(first_life[1].digest).recipes[0].steps[1].expert).unlink()
+    assert executed(lived(raw_experiment())[1]) == {"update plain step 1"}
+
+
 def test_ingest_alone_leaves_unchanged_data_alone(home):
     before = places.catalog_path().read_bytes()
     assert ingest(parse(raw_experiment(), "test")).is_news is False
