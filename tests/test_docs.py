@@ -1,0 +1,65 @@
+"""The README says what is true: its commands exist, its configs load, and every variant is in it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+
+from data_catalog.captions import AnyCaptioner
+from data_catalog.orderings import AnyOrdering
+from data_catalog.sources import AnySource
+from flows.cli import app
+from flows.experiment import parse
+from models.budget import AnyBudget
+from models.merging import AnyTechnique
+from models.schedules import AnySchedule
+from models.start import AnyStart
+from models.updates import AnyMethod
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+UNIONS = {"captioner": AnyCaptioner, "ordering": AnyOrdering, "source": AnySource, "budget": AnyBudget,
+          "technique": AnyTechnique, "schedule": AnySchedule, "start": AnyStart, "method": AnyMethod}  # fmt: skip
+
+
+def members(union) -> list[type]:
+    kinds = get_args(get_args(union)[0]) if get_args(union) else ()
+    return list(kinds) or [union]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_the_configurations_shown_are_valid(block):
+    demo = yaml.safe_load((ROOT / "flows/configs/demo.yaml").read_text())
+    assert parse(demo | yaml.safe_load(block), "README.md")
+
+
+def test_every_command_shown_exists():
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
+    shown = set(re.findall(r"evergreen ([a-z]+)", "\n".join(blocks("")) + "\n".join(re.findall(r"`(.*?)`", README))))
+    assert shown and shown <= known and known <= shown
+
+
+def test_every_make_target_shown_exists():
+    shown = set(re.findall(r"make ([a-z]+)", "\n".join(blocks("") + re.findall(r"`(.*?)`", README))))
+    listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert {"demo", "test"} <= shown and shown <= {line.split()[0] for line in listed.splitlines()}
+
+
+@pytest.mark.parametrize("kind", [(union, member) for union, of in UNIONS.items() for member in members(of)],
+                         ids=lambda pair: f"{pair[0]}-{pair[1].__name__}")  # fmt: skip
+def test_every_variant_is_in_the_readme_and_in_a_file_of_its_kind(kind):
+    _, member = kind
+    name = member.model_fields["kind"].default
+    assert f"`{name}`" in README
+    home = sys.modules[member.__module__].__file__
+    shared = {"captions.py", "schedules.py", "budget.py", "start.py"}  # families small enough for one file
+    assert Path(home).name in shared | {f"{name}.py"}
