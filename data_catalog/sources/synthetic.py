@@ -28,14 +28,14 @@ from data_catalog.sources.domains.words import word_bpe
 from data_catalog.sources.fomo_in_flux import FomoInFlux
 
 DOMAINS: tuple[Domain, ...] = (*broad.DOMAINS, *written.DOMAINS, *designed.DOMAINS, *nature.DOMAINS, *sketches.DOMAINS)
-REVISION = 1  # of the drawings and captions: raise it when the same spec would give other files
+REVISION = 2  # of the drawings and captions: raise it when the same spec would give other files
 MARKER = "complete.json"
 CONTEXT_LENGTH = 20  # tokens; the longest caption has 18
 
 TINY_CLIP = {
     "embed_dim": 128,
-    "vision_cfg": {"image_size": SIZE, "patch_size": 8, "width": 96, "layers": 3, "head_width": 32},
-    "text_cfg": {"context_length": CONTEXT_LENGTH, "width": 64, "heads": 2, "layers": 1},
+    "vision_cfg": {"image_size": SIZE, "patch_size": 8, "width": 96, "layers": 3, "head_width": 32, "mlp_ratio": 2.0},
+    "text_cfg": {"context_length": CONTEXT_LENGTH, "width": 64, "heads": 2, "layers": 1, "mlp_ratio": 2.0},
 }
 PREPROCESS = {
     "size": SIZE,
@@ -162,10 +162,8 @@ class Synthetic(Source):
 
     def _streams(self) -> dict[str, list[str]]:
         """Orders of the adaptation concepts: shuffled together, and dataset by dataset."""
-        concepts = [
-            [f"{domain.name}+++{name}" for name in domain.classes] for domain in DOMAINS if domain.role == "adaptation"
-        ]
-        by_dataset = [concept for group in concepts for concept in group]
+        adapted = [domain for domain in DOMAINS if domain.role == "adaptation"]
+        by_dataset = [f"{domain.name}+++{name}" for domain in adapted for name in domain.classes]
         order = rng(self.seed, "synthetic stream").permutation(len(by_dataset))
         return {"stream_random_1": [by_dataset[i] for i in order], "stream_dataset_by_dataset": by_dataset}
 
