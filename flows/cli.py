@@ -11,7 +11,7 @@ import typer
 from flows import environment
 
 CONFIGS = Path(__file__).parent / "configs"
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     help="Keep a vision-language model up to date, for years, without breaking what it already knows.",
@@ -236,7 +236,7 @@ def ui(
 
 
 def main() -> None:
-    """Run the command; exit code 0 on success, 2 on bad input with the reason on stderr, 1 on other failures."""
+    """Run the command; exit code 0 on success, 2 on bad input with the reason on stderr, 130 on Ctrl-C, else 1."""
     from data_catalog.store import MissingArtifact
 
     environment.configure()
@@ -245,9 +245,10 @@ def main() -> None:
     except (ValueError, MissingArtifact) as error:  # pydantic's ValidationError is a ValueError
         print(f"evergreen: {_readable(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        print("evergreen: interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("evergreen: interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise
 
 
 def _run(config: Path, seed: int | None, json_output: bool) -> None:

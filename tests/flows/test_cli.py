@@ -104,5 +104,14 @@ def test_a_mixture_that_makes_no_sense_is_bad_input(evergreen, tmp_path, mixture
     assert code == 2 and message in err
 
 
+def test_an_interruption_says_how_to_go_on(evergreen, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_run", interrupted)
+    code, _, err = evergreen("demo")
+    assert code == 130 and "goes on where this one stopped" in err
+
+
 def test_the_demo_reads_the_shipped_experiment():
     assert load(cli.CONFIGS / "demo.yaml").name == "demo"

@@ -7,9 +7,10 @@ import pytest
 
 from data_catalog import catalog, places, store
 from data_catalog.store import read_table
-from flows.continual import continual_pretrain
+from flows.continual import continual_pretrain, iterations_per_step, planned_mafs
 from flows.experiment import parse
 from flows.ingest import ingest
+from models.budget import StepCost
 from models.evaluation.report import load_record
 from tasks.journal import ALWAYS, journal
 from tests.flows.conftest import raw_experiment
@@ -118,6 +119,13 @@ def test_ingest_alone_leaves_unchanged_data_alone(home):
     before = places.catalog_path().read_bytes()
     assert ingest(parse(raw_experiment(), "test")).is_news is False
     assert places.catalog_path().read_bytes() == before
+
+
+def test_a_budget_in_mafs_buys_cheaper_methods_more_iterations():
+    experiment = parse(raw_experiment(budget={"kind": "mafs", "total": 1000}), "test")
+    dear, cheap = (StepCost(gflops=100, memory_multiplier=share) for share in (1, 0.5))
+    assert [iterations_per_step(experiment, cost) for cost in (dear, cheap)] == [5, 10]
+    assert planned_mafs(experiment, dear, 5) == planned_mafs(experiment, cheap, 10) == 500
 
 
 @pytest.mark.parametrize("change, message", [
