@@ -31,12 +31,10 @@ def record_ingest(datasets: list[DatasetRef], captions: list[CaptionRef]) -> boo
 
     A dataset that changed replaces its samples; captions are versions beside each other.
     """
-    known = _recorded()
-    fresh = [dataset for dataset in datasets if known.get(("samples", dataset.name)) != {dataset.digest}]
-    said = [ref for ref in captions if ref.digest not in known.get(("captions", ref.name), set())]
-    if not fresh and not said:
+    if not any(_unrecorded(_recorded(), datasets, captions)):
         return False
-    with _writing() as db:
+    with _writing() as db:  # looked up again: another run may have recorded some of it meanwhile
+        fresh, said = _unrecorded(_recorded(db), datasets, captions)
         for dataset in fresh:
             _replace_dataset(db, dataset)
         for ref in said:
@@ -111,9 +109,8 @@ def checkpoints_with_sample(sample_id: str) -> list[dict]:
 def samples_of_checkpoint(checkpoint: str) -> list[dict]:
     """What a checkpoint was trained on in its own step: dataset, concept, pool, samples and draws."""
     return _ask(
-        "SELECT dataset, concept, pool, count(*) AS samples, sum(draws)::INTEGER AS draws "
-        "FROM (SELECT DISTINCT step_plan FROM steps WHERE checkpoint = ?) JOIN step_draws USING (step_plan) "
-        "JOIN samples ON samples.id = step_draws.sample GROUP BY ALL ORDER BY ALL",
+        "SELECT dataset, concept, pool, count(*) AS samples, sum(draws)::INTEGER AS draws FROM step_draws "
+        "WHERE step_plan IN (SELECT step_plan FROM steps WHERE checkpoint = ?) GROUP BY ALL ORDER BY ALL",
         [checkpoint],
     )
 
@@ -142,19 +139,27 @@ def _recorded_stream(name: str) -> tuple[str, list[tuple]] | None:
 def _add_draws(db: duckdb.DuckDBPyConnection, step_plan: str) -> None:
     if not db.execute("SELECT count(*) FROM step_draws WHERE step_plan = ?", [step_plan]).fetchone()[0]:
         db.execute(
-            "INSERT INTO step_draws SELECT ?, pool, id, count(*) FROM read_parquet(?) GROUP BY ALL ORDER BY ALL",
+            "INSERT INTO step_draws SELECT ?, pool, id, split_part(id, '/', 1), concept, count(*) FROM read_parquet(?) "
+            "GROUP BY ALL ORDER BY ALL",
             [step_plan, _file(step_plan)],
         )
 
 
-def _recorded() -> dict[tuple[str, str], set[str]]:
+def _unrecorded(
+    known: dict[tuple[str, str], set[str]], datasets: list[DatasetRef], captions: list[CaptionRef]
+) -> tuple[list[DatasetRef], list[CaptionRef]]:
+    fresh = [dataset for dataset in datasets if known.get(("samples", dataset.name)) != {dataset.digest}]
+    return fresh, [ref for ref in captions if ref.digest not in known.get(("captions", ref.name), set())]
+
+
+def _recorded(db: duckdb.DuckDBPyConnection | None = None) -> dict[tuple[str, str], set[str]]:
     """The digests the catalog holds now, by kind and dataset name."""
-    rows = _ask(
+    query = (
         "SELECT 'samples' AS what, name AS dataset, digest FROM datasets "
         "UNION SELECT what, dataset, digest FROM ingest_runs WHERE what = 'captions'"
     )
     found: dict[tuple[str, str], set[str]] = {}
-    for row in rows:
+    for row in _rows(db, query) if db else _ask(query):
         found.setdefault((row["what"], row["dataset"]), set()).add(row["digest"])
     return found
 
@@ -229,9 +234,13 @@ def _ask(query: str, parameters: list | None = None) -> list[dict]:
     if not catalog_path().is_file():
         return []
     with _turn(exclusive=False), _attached("READ_ONLY") as db:
-        cursor = db.execute(query, parameters or [])
-        names = [column[0] for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return _rows(db, query, parameters)
+
+
+def _rows(db: duckdb.DuckDBPyConnection, query: str, parameters: list | None = None) -> list[dict]:
+    cursor = db.execute(query, parameters or [])
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 @contextlib.contextmanager

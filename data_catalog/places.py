@@ -29,10 +29,15 @@ def results_root() -> Path:
 
 
 def register_source(name: str, root: Path) -> None:
-    """Remember that shards called `<name>/...` lie under `root`; tables hold only the relative name."""
+    """Remember that shards called `<name>/...` lie under `root`; tables hold only the relative name.
+
+    This process and its children stay with `root`, whatever another run in the same home registers meanwhile.
+    """
+    place = {name: str(root.resolve())}
+    os.environ["EVERGREEN_SOURCES"] = json.dumps(_pinned() | place)
     known = _registered()
-    if known.get(name) != str(root.resolve()):
-        write_atomically(_register(), json.dumps({**known, name: str(root.resolve())}, indent=1).encode())
+    if known | place != known:
+        write_atomically(_register(), json.dumps(known | place, indent=1).encode())
 
 
 def locate_shard(shard: str) -> Path:
@@ -41,10 +46,10 @@ def locate_shard(shard: str) -> Path:
     Raises ValueError with the known sources if `<source>` has never been ingested from this home.
     """
     source, _, relative = shard.partition("/")
-    roots = _registered() | json.loads(os.environ.get("EVERGREEN_SOURCES", "{}"))
+    roots = _registered() | _pinned()
     if source not in roots:
         raise ValueError(
-            f"source {source!r} of shard {shard!r} has no known root, known: {sorted(roots)}; run its ingest, "
+            f"{shard!r} is no file, and no source {source!r} was ingested, known: {sorted(roots)}; run its ingest, "
             "or set EVERGREEN_SOURCES='{\"" + source + '": "/path"}\''
         )
     return Path(roots[source]) / relative
@@ -59,6 +64,15 @@ def located(path: str) -> str:
 
 def _register() -> Path:
     return home() / "sources.json"
+
+
+def _pinned() -> dict[str, str]:
+    return _parse(os.environ.get("EVERGREEN_SOURCES", "{}"))
+
+
+@lru_cache(maxsize=4)
+def _parse(text: str) -> dict[str, str]:
+    return json.loads(text)
 
 
 def _registered() -> dict[str, str]:

@@ -78,5 +78,7 @@ CREATE TABLE step_draws (        -- how often a step plan holds a sample, by the
     step_plan VARCHAR NOT NULL,
     pool VARCHAR NOT NULL,
     sample VARCHAR NOT NULL,
+    dataset VARCHAR NOT NULL,    -- of the sample as it was then: ids live on when a dataset changes
+    concept VARCHAR,
     draws INTEGER NOT NULL
 );

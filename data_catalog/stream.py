@@ -135,7 +135,7 @@ def compose_stream(
         stage="compose_stream",
         datasets=[d.digest for d in datasets],
         captions=[c.digest for c in captions],
-        ordering=ordering,
+        ordering=ordering.model_dump(mode="json", exclude={"path"}) | {"content": ordering.content()},
         steps=steps,
         seed=seed,
         pretraining=pretraining,

@@ -208,17 +208,23 @@ def compose(
 
 @metadata_app.command("check")
 def check_metadata(files: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
-    """Check caption/metadata files (JSON, also gzipped); prints one JSON line each.
+    """Check caption/metadata files (JSON, also gzipped); prints one JSON line each, exits with 2 if one is unreadable.
 
     Example: evergreen metadata check MNIST_train.json FSCOCO_test.json.gz
     """
     from data_catalog.metadata import check_metadata as check
 
-    results = [check(file) for file in files]
-    for result in results:
+    unreadable = False
+    for file in files:
+        try:
+            result = check(file)
+        except ValueError as error:
+            unreadable = True
+            nothing = dict.fromkeys(("entries", "with_training_text", "template_mismatches"), 0)
+            result = {"file": str(file), **nothing, "problems": [str(error)]}
         typer.echo(json.dumps(result))
-    if any(result["problems"] for result in results):
-        raise typer.Exit(1)
+    if unreadable:
+        raise typer.Exit(BAD_INPUT)
 
 
 @app.command()

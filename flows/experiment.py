@@ -1,6 +1,7 @@
 """One experiment: everything that decides its results, read from one YAML file."""
 
 from pathlib import Path
+from typing import Annotated
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -10,10 +11,13 @@ from data_catalog.mixture import Mixture
 from data_catalog.orderings import AnyOrdering
 from data_catalog.refs import Spec
 from data_catalog.sources import AnySource
+from data_catalog.sources.synthetic import Synthetic
 from models.budget import AnyBudget
 from models.merging.temporal import MergeSpec
-from models.start import AnyStart
+from models.start import AnyStart, Scratch
 from models.updates import UpdateSpec
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class StreamSpec(Spec):
@@ -26,7 +30,7 @@ class StreamSpec(Spec):
 class EvaluationSpec(Spec):
     """What checkpoints are scored on."""
 
-    retention: tuple[str, ...]  # datasets held out of the stream: zero-shot retention is their mean
+    retention: tuple[str, ...] = Field(min_length=1)  # held out of the stream: zero-shot retention is their mean
     adaptation: tuple[str, ...] | None = None  # knowledge accumulation; null: every dataset of the stream
 
 
@@ -42,7 +46,7 @@ class Recipe(Spec):
 class ExperimentConfig(Spec):
     """Recipes compared on one stream, from the same weights, under one budget."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")  # also of reports and Prefect artifacts
     seed: int = Field(0, ge=0)
     sources: tuple[AnySource, ...] = Field(min_length=1)
     pretraining: tuple[str, ...] = ()  # datasets whose training images are the pretraining pool
@@ -53,12 +57,31 @@ class ExperimentConfig(Spec):
     budget: AnyBudget
     evaluation: EvaluationSpec
     recipes: dict[str, Recipe] = Field(min_length=1)
-    past_weights: tuple[
-        float, ...
-    ] = ()  # tried in the last merge of each merging recipe, to show what the weight trades
+    past_weights: tuple[Share, ...] = ()  # tried in the last merge of merging recipes: what the weight trades
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> "ExperimentConfig":
+        scored = [*(self.evaluation.adaptation or ()), *self.evaluation.retention]
+        sources = [source.name for source in self.sources]
+        for key, names in {"sources": sources, "pretraining": list(self.pretraining), "evaluation": scored}.items():
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"`{key}` names {', '.join(twice)} more than once; give each its own name, once")
+        return self
+
+    @model_validator(mode="after")
+    def _merges_two(self) -> "ExperimentConfig":
+        for name, recipe in self.recipes.items():
+            weights = recipe.merge.technique.weights
+            if recipe.merge.needs_running and weights is not None and len(weights) != 2:
+                raise ValueError(
+                    f"recipe {name!r} has {len(weights)} merge weights, expected two: expert, running merge"
+                )
+        return self
 
     @model_validator(mode="after")
     def _replays_only_what_there_is(self) -> "ExperimentConfig":
+        if isinstance(self.start, Scratch) and not self.pretraining:
+            raise ValueError("`start` trains on the pretraining pool, but `pretraining` names no dataset; name some")
         for name, recipe in self.recipes.items():
             if recipe.mixture.pretraining > 0 and not self.pretraining:
                 raise ValueError(
@@ -77,16 +100,20 @@ def load(path: str | Path, seed: int | None = None) -> ExperimentConfig:
         raw = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError as error:
         raise ValueError(f"there is no experiment file {path}; those of the project lie in flows/configs") from error
+    except OSError as error:
+        raise ValueError(f"the experiment file {path} cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ValueError(f"{path} holds {type(raw).__name__}, expected a mapping with the keys of an experiment")
-    if seed is not None:
-        raw["seed"] = seed
-        for source in raw.get("sources", []):
-            if source.get("kind") == "synthetic":
-                source["seed"] = seed
-    return parse(raw, str(path))
+    experiment = parse(raw, str(path))
+    return experiment if seed is None else with_seed(experiment, seed)
+
+
+def with_seed(experiment: ExperimentConfig, seed: int) -> ExperimentConfig:
+    """The experiment with another seed, also of the data it draws itself."""
+    drawn = tuple(s.model_copy(update={"seed": seed}) if isinstance(s, Synthetic) else s for s in experiment.sources)
+    return experiment.model_copy(update={"seed": seed, "sources": drawn})
 
 
 def parse(raw: dict, origin: str) -> ExperimentConfig:

@@ -82,12 +82,12 @@ def running_server() -> str | None:
     """The API of the `evergreen ui` that serves this home, if one does."""
     if not _advertisement().is_file():
         return None
-    url = json.loads(_advertisement().read_text())["url"]
     try:
-        settings = _get(f"{url}/admin/settings")
-    except OSError:
+        url = json.loads(_advertisement().read_text())["url"]
+        found = _get(f"{url}/admin/settings")["home"]
+    except (OSError, ValueError, KeyError, TypeError):  # nobody answers, or another program took the port
         return None
-    return url if settings["home"] == os.environ["PREFECT_HOME"] else None  # else another home took the port
+    return url if found == os.environ["PREFECT_HOME"] else None  # else another home took it
 
 
 @contextlib.contextmanager
@@ -181,6 +181,7 @@ def _client_settings(url: str, tag: str) -> Iterator[None]:
 
 def _bury_dead_sessions(url: str) -> None:
     """Set `Crashed` what a killed process of this home left unfinished."""
+    make_folder(_sessions())
     dead = [path for path in _sessions().iterdir() if not is_held(path)]
     if not dead:
         return
@@ -192,7 +193,7 @@ def _bury_dead_sessions(url: str) -> None:
             for run in left:
                 _post(f"{url}/{kind}/{run['id']}/set_state", {"state": crashed, "force": True})
     for path in dead:
-        path.unlink()
+        path.unlink(missing_ok=True)  # another start may have buried it at the same time
 
 
 def _drain(url: str, tag: str) -> None:

@@ -129,8 +129,8 @@ def _largest(sizes: np.ndarray) -> np.ndarray:
 
 def _centre(image: Image.Image, size: int) -> Image.Image:
     width, height = image.size
-    scale = size / min(width, height)
-    scaled = image.resize((max(size, int(width * scale)), max(size, int(height * scale))), Image.Resampling.BICUBIC)
+    shorter = min(width, height)
+    scaled = image.resize((size * width // shorter, size * height // shorter), Image.Resampling.BICUBIC)
     left, top = round((scaled.width - size) / 2), round((scaled.height - size) / 2)
     return scaled.crop((left, top, left + size, top + size))
 

@@ -43,8 +43,12 @@ def import_checkpoint(model: str, pretrained: str | None = None) -> CheckpointRe
     with _quiet():
         location = _location(model)
         _check_weights(model, pretrained)
-        module = open_clip.create_model(location, pretrained=pretrained, require_pretrained=True)
-    return save(module.state_dict(), describe(model, module), imported_from=model, pretrained=pretrained)
+        quick = _wants_quick_gelu(model, pretrained)
+        module = open_clip.create_model(
+            location, pretrained=pretrained, require_pretrained=True, force_quick_gelu=quick
+        )
+    backbone = describe(model, module, quick)
+    return save(module.state_dict(), backbone, imported_from=Path(model).name, pretrained=Path(pretrained or "").name)
 
 
 def initialise(model: str, seed: int) -> CheckpointRef:
@@ -57,14 +61,22 @@ def initialise(model: str, seed: int) -> CheckpointRef:
     return save(module.state_dict(), describe(model), initialised_from=Path(model).name, seed=seed)
 
 
-def describe(model: str, loaded: nn.Module | None = None) -> str:
+def describe(model: str, loaded: nn.Module | None = None, quick_gelu: bool = False) -> str:
     """Store what it takes to build the architecture `model` (a name or a folder) and return the digest.
 
-    `loaded`: the model with its weights, which may prescribe another preprocessing than the architecture does.
+    `loaded`: the model with its weights, which may prescribe another preprocessing than the architecture does;
+    `quick_gelu`: they were trained with that activation. Raises ValueError for text towers of Hugging Face.
     """
     import open_clip
 
     config = json.loads(json.dumps(open_clip.get_model_config(_location(model))))
+    if hugging_face := config["text_cfg"].get("hf_tokenizer_name"):
+        raise ValueError(
+            f"{model} needs the Hugging Face tokenizer {hugging_face}, which a checkpoint here cannot carry yet; "
+            "choose a model with OpenCLIP's own tokenizer, such as ViT-B-16"
+        )
+    if quick_gelu:
+        config["quick_gelu"] = True
     tokenizer = config["text_cfg"].get("tokenizer_kwargs", {})
     if "bpe_path" in tokenizer:
         tokenizer["bpe_path"] = write_bytes((Path(model) / tokenizer["bpe_path"]).read_bytes(), kind="bpe merges")
@@ -194,6 +206,14 @@ def _check_weights(model: str, weights: str | None) -> None:
         raise ValueError(
             f"model {model!r} was given with weights {weights!r}: expected one of {tags} or the path of a file"
         )
+
+
+def _wants_quick_gelu(model: str, weights: str | None) -> bool:
+    """Whether the weights behind a tag were trained with QuickGELU; OpenCLIP only warns if the name says otherwise."""
+    import open_clip
+
+    known = open_clip.get_pretrained_cfg(model, weights or "") if not _is_folder(model) else {}
+    return bool(known and known.get("quick_gelu"))
 
 
 @contextlib.contextmanager

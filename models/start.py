@@ -19,10 +19,17 @@ class Pretrained(Spec):
     weights: str | None = None  # for a name: a tag of OpenCLIP or the path of a weights file
 
     def identity(self) -> str:
-        """What decides the weights, whatever path they lie under."""
-        if self.weights and Path(self.weights).is_file():
-            return f"{self.model} {digest_of_file(Path(self.weights))}"
-        return f"{self.model} {self.weights}" if self.weights else folder_identity(Path(located(self.model)))
+        """What decides the weights, whatever path they lie under; raises ValueError for a folder with `weights`."""
+        model = Path(located(self.model))
+        if model.is_dir() and self.weights:
+            raise ValueError(
+                f"start: the folder {self.model} brings its own weights, so {self.weights!r} would not be "
+                "used; leave `weights` out, or give a model name"
+            )
+        if model.is_dir():
+            return folder_identity(model)
+        file = Path(self.weights or "")
+        return f"{self.model} {digest_of_file(file) if file.is_file() else self.weights}"
 
 
 class Scratch(Spec):

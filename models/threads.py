@@ -1,7 +1,6 @@
 """How many threads a model's operators use on a CPU; the count decides bits, so it follows from the model alone."""
 
-import contextlib
-from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import nn
@@ -9,17 +8,18 @@ from torch import nn
 SMALL = 5_000_000  # parameters
 
 
-@contextlib.contextmanager
-def suited_to(model: nn.Module) -> Iterator[None]:
-    """One thread for small models inside the block: waiting for each other costs theirs more time than it saves.
+def fit_to(model: nn.Module) -> None:
+    """One thread for small models from now on: waiting for each other costs theirs more time than it saves.
 
     With 0.5 M parameters two threads gain a third on an idle machine and lose a factor of three on a busy one, where
-    decoding and evaluation can use the other cores.
+    decoding and evaluation can use the other cores. Nothing is set back: updates and evaluations of one backbone run
+    side by side, and setting back in one thread would change the other's bits.
     """
-    before = torch.get_num_threads()
-    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    default = _default_threads()
+    small = sum(parameter.numel() for parameter in model.parameters()) < SMALL
+    torch.set_num_threads(1 if small else default)
+
+
+@lru_cache(maxsize=1)
+def _default_threads() -> int:
+    return torch.get_num_threads()

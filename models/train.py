@@ -22,12 +22,14 @@ from data_catalog.stream import StepPlan
 from models import clip, threads
 from models.batches import Batch, StepBatches
 from models.checkpoints import CheckpointRef, save
+from models.interruption import HeldSignals
 from models.losses import clip_loss, siglip_loss
 from models.schedules import Position
 from models.updates import UpdateSpec
 
 CURVES = ("loss", "lr", "logit_scale", "gradient_norm", "samples_per_second")
 _READ_EVERY = 20  # iterations between two reads from the device
+_REVISION = 1  # of the loop, for states of unfinished steps; raise it together with that of the task
 
 Progress = Callable[[int, int, float], None]  # iterations done, iterations in all, latest loss
 
@@ -84,7 +86,8 @@ def update(
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bare = clip.build(init)
-    with threads.suited_to(bare), torch.random.fork_rng(), _deterministic():
+    threads.fit_to(bare)
+    with torch.random.fork_rng(), _deterministic():
         torch.manual_seed(seed_of(seed, "training", data.step))
         model = spec.method.prepare(bare.train(), seed_of(seed, "method", data.step)).to(device)
         state = _State(model, optimizer_for(model, spec))
@@ -93,7 +96,8 @@ def update(
             state.restore(unfinished)
         size = clip.preprocessing(init.backbone).size
         batches = StepBatches(data, size, clip.tokenizer(init.backbone), seed)
-        _run(state, batches, data, spec, init.backbone, device, unfinished, progress, save_every_seconds)
+        with HeldSignals() as signals:
+            _run(state, batches, data, spec, init.backbone, device, unfinished, progress, save_every_seconds, signals)
         expert = save(spec.method.finish(model), init.backbone, **_origin(init, data, spec, seed, device))
     curves = write_table(pa.table({"iteration": range(data.iterations), **state.curves}), curves_of=expert.digest)
     unfinished.unlink(missing_ok=True)
@@ -144,7 +148,9 @@ def _run(
     unfinished: Path,
     progress: Progress | None,
     save_every_seconds: float | None,
+    signals: HeldSignals,
 ) -> None:
+    """Iterate to the end of the step, or after a signal to that of the iteration, and save what it takes to go on."""
     interval = save_every_seconds if save_every_seconds is not None else _save_interval()
     last_save = last_read = time.monotonic()
     pending: list[dict[str, Tensor | float]] = []
@@ -153,7 +159,8 @@ def _run(
         pending.append(_iterate(state, batch, lr, spec, backbone, device))
         state.iteration += 1
         finished = state.iteration == data.iterations
-        due = time.monotonic() - last_save >= interval and not finished
+        stopped = signals.came is not None and not finished
+        due = stopped or (time.monotonic() - last_save >= interval and not finished)
         if due or finished or len(pending) == _READ_EVERY:
             _read(state, pending, data, time.monotonic() - last_read)
             last_read, pending = time.monotonic(), []
@@ -162,6 +169,8 @@ def _run(
         if due:
             state.save(unfinished)
             last_save = time.monotonic()
+        if stopped:
+            return  # the signal is delivered by the caller's context
 
 
 def _iterate(state: _State, batch: Batch, lr: float, spec: UpdateSpec, backbone: str, device: torch.device) -> dict:
@@ -188,10 +197,8 @@ def _read(state: _State, pending: list[dict], data: StepPlan, seconds: float) ->
 
 
 def _unfinished(init: CheckpointRef, data: StepPlan, spec: UpdateSpec, seed: int, device: torch.device) -> Path:
-    what = {"init": init, "data": data, "spec": spec}
-    key = json.dumps(
-        {k: v.model_dump(mode="json") for k, v in what.items()} | {"seed": seed} | _machine(device), sort_keys=True
-    )
+    what = {name: value.model_dump(mode="json") for name, value in (("init", init), ("data", data), ("spec", spec))}
+    key = json.dumps(what | {"seed": seed, "revision": _REVISION} | _machine(device), sort_keys=True)
     return store_root() / "unfinished" / f"{digest_of(key.encode())[7:39]}.pt"
 
 

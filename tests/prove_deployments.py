@@ -44,7 +44,7 @@ def main() -> None:
 
 def run_and_check(url: str, folder: Path) -> None:
     """Run the three deployments on a tiny experiment, and the first again."""
-    config = tiny_experiment(folder / "tiny.yaml")
+    config, done = tiny_experiment(folder / "tiny.yaml"), {}
     for deployment in ("ingest/demo", "continual-pretrain/demo", "continual-pretrain/demo", "evaluate/demo"):
         started = time.monotonic()
         prefect("deployment", "run", deployment, "--param", f"config={config}", "--watch")
@@ -54,6 +54,9 @@ def run_and_check(url: str, folder: Path) -> None:
         seconds = time.monotonic() - started
         print(f"{deployment}: {runs[0]['state_name']}, {len(tasks)} tasks, {cached} re-used, {seconds:.0f} s")
         assert runs[0]["state_type"] == "COMPLETED", runs[0]["state"]
+        done.setdefault(deployment, []).append(cached)
+    first, second = done["continual-pretrain/demo"]
+    assert second > first, f"the second run re-used {second} tasks, the first already {first}"
     status = json.loads(
         subprocess.run([command("evergreen"), "status", "--json"], check=True, capture_output=True).stdout
     )

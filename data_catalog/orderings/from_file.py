@@ -34,6 +34,10 @@ class FromFile(Ordering):
         return self.model_copy(update={"path": places.located(self.path)})
 
     def content(self) -> str:
+        if not Path(self.path).is_file():
+            raise ValueError(
+                f"there is no stream file {self.path}; expected a JSON list of 'NAME+++concept', also gzipped"
+            )
         return store.digest_of(Path(self.path).read_bytes())
 
 

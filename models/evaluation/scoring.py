@@ -61,17 +61,17 @@ def _score_all(
     checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size: int
 ) -> Iterator[tuple[EvalSet, tuple[Score, ...]]]:
     model = clip.build(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    with threads.suited_to(model):
-        texts = {eval_set.name: json.loads(store.read_bytes(eval_set.texts)) for eval_set in eval_sets}
-        distinct = list(dict.fromkeys(text for some in texts.values() for text in some))
-        row_of = {text: row for row, text in enumerate(distinct)}
-        embeddings = _embed_texts(model, clip.tokenizer(checkpoint.backbone), distinct, batch_size)
-        batches = _image_batches(eval_sets, clip.preprocessing(checkpoint.backbone).size, batch_size)
-        for eval_set, group in groupby(batches, key=itemgetter(0)):
-            own = embeddings[torch.tensor([row_of[text] for text in texts[eval_set.name]], device=embeddings.device)]
-            features = (_embed_images(model, checkpoint.backbone, images) for _, images in group)
-            score = _classification if eval_set.kind == "classification" else _retrieval
-            yield eval_set, score(eval_set, features, own, checkpoint)
+    threads.fit_to(model)
+    texts = {eval_set.name: json.loads(store.read_bytes(eval_set.texts)) for eval_set in eval_sets}
+    distinct = list(dict.fromkeys(text for some in texts.values() for text in some))
+    row_of = {text: row for row, text in enumerate(distinct)}
+    embeddings = _embed_texts(model, clip.tokenizer(checkpoint.backbone), distinct, batch_size)
+    batches = _image_batches(eval_sets, clip.preprocessing(checkpoint.backbone).size, batch_size)
+    for eval_set, group in groupby(batches, key=itemgetter(0)):
+        own = embeddings[torch.tensor([row_of[text] for text in texts[eval_set.name]], device=embeddings.device)]
+        features = (_embed_images(model, checkpoint.backbone, images) for _, images in group)
+        score = _classification if eval_set.kind == "classification" else _retrieval
+        yield eval_set, score(eval_set, features, own, checkpoint)
 
 
 def _embed_texts(model: nn.Module, tokenize: Callable, texts: list[str], batch_size: int) -> Tensor:

@@ -28,7 +28,11 @@ def test_a_seed_replaces_that_of_experiment_and_synthetic_data():
     ({"batch_size": 1}, r"batch_size: Input should be greater than or equal to 2 \(found 1\)"),
     ({"recipes": {"a": {"mixture": {"update": 0.5, "buffer": 0.2, "pretraining": 0.2}}}}, "mixture sums to 0.900"),
     ({"recipes": {"a": {"update": {"method": {"kind": "lorra"}}}}}, "lorra"),
-    ({"pretraining": []}, "recipe 'merged' takes 0.33"),
+    ({"pretraining": []}, "`start` trains on the pretraining pool"),
+    ({"pretraining": [], "start": {"kind": "pretrained", "model": "m"}}, "recipe 'merged' takes 0.33"),
+    ({"pretraining": ["SHAPES", "SHAPES"]}, "`pretraining` names SHAPES more than once"),
+    ({"past_weights": [1.5]}, "less than or equal to 1"),
+    ({"evaluation": {"retention": []}}, "retention"),
     ({"name": "../x"}, "name: String should match"),
 ])  # fmt: skip
 def test_bad_input_is_named_with_its_place(change, message):

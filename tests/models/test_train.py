@@ -1,3 +1,6 @@
+import signal
+import sys
+
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -46,6 +49,26 @@ def test_a_killed_step_resumes_to_the_same_bytes(tiny, step_plan, method, killed
     assert seen[0] == killed_at + 1  # went on after the last save, did not start over
     assert resumed.checkpoint == uninterrupted.checkpoint
     assert read_table(resumed.curves)["loss"] == read_table(uninterrupted.curves)["loss"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_after_a_whole_iteration_and_the_rest_follows_later(tiny, step_plan, monkeypatch, number):
+    uninterrupted = train.update(tiny, step_plan, SPEC, seed=0)
+    iterate, seen = train._iterate, []
+
+    def interrupted(state, *rest):
+        seen.append(state.iteration)
+        if len(seen) == 4:
+            signal.raise_signal(number)
+        return iterate(state, *rest)
+
+    monkeypatch.setattr(train, "_iterate", interrupted)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train.update(tiny, step_plan, SPEC, seed=0)
+    signal.signal(signal.SIGTERM, before)
+    assert train.update(tiny, step_plan, SPEC, seed=0).checkpoint == uninterrupted.checkpoint
+    assert seen == list(range(8))  # no iteration was done twice
 
 
 def test_the_curve_of_the_learning_rate_is_the_schedule(tiny, step_plan):
