@@ -115,21 +115,6 @@ def samples_of_checkpoint(checkpoint: str) -> list[dict]:
     )
 
 
-def rebuild(
-    datasets: list[DatasetRef],
-    captions: list[CaptionRef],
-    streams: Sequence[tuple[str, StreamPlan, Sequence[TrainedStep]]] = (),
-) -> None:
-    """Throw the catalog away, whatever state it is in, and record these again; history of earlier versions is lost."""
-    path = catalog_path()
-    with _turn(exclusive=True):
-        for stale in (path, path.with_name(f"{path.name}.wal")):
-            stale.unlink(missing_ok=True)
-    record_ingest(datasets, captions)
-    for name, plan, steps in streams:
-        record_stream(name, plan, steps)
-
-
 def _recorded_stream(name: str) -> tuple[str, list[tuple]] | None:
     found = _ask("SELECT digest FROM streams WHERE name = ?", [name])
     steps = _ask("SELECT recipe, step, step_plan, checkpoint FROM steps WHERE stream = ? ORDER BY ALL", [name])
@@ -274,7 +259,7 @@ def _attached(option: str) -> Iterator[duckdb.DuckDBPyConnection]:
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower():
                     raise ValueError(f"{path} is not a catalog this DuckDB {duckdb.__version__} can open ({error}); "
-                                     "delete it and rebuild it from the store") from error  # fmt: skip
+                                     "delete it, the next run writes it again from the store") from error  # fmt: skip
                 _wait(path, deadline, str(error))
         db.execute("USE catalog")
         yield db

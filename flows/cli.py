@@ -66,11 +66,13 @@ def ingest(config: Config, json_output: Json = False) -> None:
         news = flow(experiment).is_news
     from data_catalog import catalog
 
-    rows = catalog.summary()
+    rows, refused = catalog.summary(), catalog.quarantined()
     if json_output:
-        _print_json({"datasets": rows, "catalog_written": news, "stages": _counts(stages)})
+        _print_json({"datasets": rows, "quarantine": refused, "catalog_written": news, "stages": _counts(stages)})
         return
     show_rows("catalog", rows)
+    if refused:
+        show_rows(f"quarantine, {len(refused)} refused, the first 20", refused[:20])
     typer.echo(f"{stages.summary()}; the catalog was {'written' if news else 'left untouched'}")
 
 
@@ -175,6 +177,34 @@ def status(json_output: Json = False) -> None:
     typer.echo(
         "\n".join(f"{name}: {found[name]}" for name in ("home", "artifacts", "store_megabytes", "unfinished_updates"))
     )
+
+
+@app.command()
+def trace(
+    name: Annotated[str, typer.Argument(help="A checkpoint (sha256:...) or a sample (<DATASET>/<split>/<key>).")],
+    json_output: Json = False,
+) -> None:
+    """Say what made a checkpoint, or which checkpoints saw a sample.
+
+    Example: evergreen trace DIGITS/train/seven/00012.png --json
+    """
+    from data_catalog import catalog, store
+    from flows.tables import show_rows
+
+    is_checkpoint = name.startswith("sha256:")
+    rows = catalog.samples_of_checkpoint(name) if is_checkpoint else catalog.checkpoints_with_sample(name)
+    made = store.origins(name) if is_checkpoint else []
+    if not rows and not made:
+        raise ValueError(
+            f"nothing is recorded of {name!r}: give a digest as in the report's lineage, or the id of a sample"
+        )
+    if json_output:
+        _print_json({"origins": made, "samples" if is_checkpoint else "checkpoints": rows})
+        return
+    for origin in made:
+        typer.echo(json.dumps(origin, indent=1))
+    if rows:
+        show_rows(name, rows)
 
 
 @app.command()

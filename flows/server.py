@@ -95,7 +95,8 @@ def _prefect_server(ui: bool, port: int, meanwhile: Callable[[], object] | None)
     _require_free(port, "port")
     url = f"http://{HOST}:{port}/api"
     command = ["prefect", "server", "start", "--host", HOST, "--port", str(port), "--ui" if ui else "--no-ui"]
-    with _child(command, _folder() / "server.log") as process:
+    pages = {"PREFECT_SERVER_UI_API_URL": url}  # else they ask port 4200, whatever port they come from
+    with _child(command, _folder() / "server.log", pages) as process:
         importlib.import_module("prefect.flow_engine")  # 2 s that the server needs anyway
         if meanwhile:
             meanwhile()
@@ -121,12 +122,13 @@ def _mlflow_server(port: int) -> Iterator[subprocess.Popen]:
 
 
 @contextlib.contextmanager
-def _child(module: list[str], log: Path) -> Iterator[subprocess.Popen]:
+def _child(module: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
     """`python -m module...` until the end of the block; in its own session, so that Ctrl-C does not reach it first."""
     make_folder(log.parent)
     with log.open("ab") as output:
         process = subprocess.Popen([sys.executable, "-m", *module], stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=output, start_new_session=True, preexec_fn=_die_with_parent)  # fmt: skip
+                                   stderr=output, start_new_session=True, preexec_fn=_die_with_parent,
+                                   env=os.environ | (environment or {}))  # fmt: skip
     try:
         yield process
     finally:

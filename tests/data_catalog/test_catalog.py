@@ -72,12 +72,13 @@ def test_a_stream_recorded_again_leaves_the_file_untouched(recorded, trained):
     assert (recorded.stat().st_mtime_ns, recorded.read_bytes()) == before
 
 
-def test_a_damaged_catalog_is_named_and_can_be_rebuilt(recorded, datasets, captions):
+def test_a_damaged_catalog_is_named_and_written_again(recorded, datasets, captions):
     before = catalog.summary()
     recorded.write_bytes(b"no database at all" * 1000)
-    with pytest.raises(ValueError, match="rebuild it from the store"):
+    with pytest.raises(ValueError, match="delete it"):
         catalog.summary()
-    catalog.rebuild(list(datasets.values()), captions)
+    recorded.unlink()
+    catalog.record_ingest(list(datasets.values()), captions)
     assert catalog.summary() == before
 
 

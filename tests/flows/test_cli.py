@@ -25,7 +25,19 @@ def evergreen(monkeypatch, capsys):
     return run
 
 
-COMMANDS = ("demo", "run", "ingest", "evaluate", "budget", "report", "status", "compose", "ui", "metadata check")
+COMMANDS = (
+    "demo",
+    "run",
+    "ingest",
+    "evaluate",
+    "budget",
+    "report",
+    "status",
+    "trace",
+    "compose",
+    "ui",
+    "metadata check",
+)
 
 
 @pytest.mark.parametrize("command", [[], *(name.split() for name in COMMANDS)])
