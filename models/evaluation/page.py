@@ -100,7 +100,7 @@ def _merge_tradeoff(record: ExperimentRecord) -> str:
     spoken = f"Line chart of retention against accumulation for {len(rows)} weights of the last merge; table below."
     caption = (
         "The last merge, tried with other weights on the past (the labels): 0 is the last expert alone, "
-        "1 the running merge before it. More past keeps more and learns less."
+        "1 the running merge before it. More past means less of the last step."
     )
     table = _table(["recipe", "weight on the past", "KA", "ZS", "GM"], rows, "The last merge by weight")
     return _figure(figures.merge_tradeoff(record), spoken, caption, table, is_open=True)
