@@ -118,11 +118,6 @@ def read_range(path: Path, offset: int, length: int) -> bytes:
         ) from error
 
 
-def index_tar(path: Path) -> dict[str, tuple[int, int]]:
-    """Offset and length of every plain file in an uncompressed tar, by member name; nothing is extracted."""
-    return list_tar(path)[0]
-
-
 def list_tar(path: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     """The places of the plain members of a tar, and the reasons why other members cannot be used."""
     plain, refused = {}, {}

@@ -12,7 +12,7 @@ from data_catalog.refs import Spec
 from data_catalog.seeds import seed_of
 from data_catalog.stream import StepPlan, StreamPlan
 from flows.environment import open_home
-from flows.experiment import ExperimentConfig, Recipe, as_yaml, load
+from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
 from flows.ingest import Ingested, ingest_sources, named
 from models.budget import Iterations, StepCost, iterations_for
 from models.checkpoints import CheckpointRef
@@ -48,7 +48,7 @@ def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) 
     `config`: an experiment, or the path of its YAML file, e.g. flows/configs/demo.yaml; `seed` replaces the file's.
     """
     open_home()  # a worker's process has no command before it that did
-    experiment = config if isinstance(config, ExperimentConfig) else load(config, seed)
+    experiment = given(config, seed)
     with journal() as stages:
         prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioner))
         pretrained = begin(experiment, prepared.plan)

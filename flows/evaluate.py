@@ -9,7 +9,7 @@ from data_catalog.refs import Spec
 from data_catalog.stream import StreamPlan
 from flows.continual import begin, prepare
 from flows.environment import open_home
-from flows.experiment import ExperimentConfig, load
+from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_sources
 from models.checkpoints import CheckpointRef
 from models.evaluation.report import EvalReport, StepScores, find_record, run_name, summarise
@@ -32,7 +32,7 @@ def evaluate(config: ExperimentConfig | str, checkpoint: str = "pretrained") -> 
     `<recipe>/<step>` for what the last run of the experiment deployed after that step.
     """
     open_home()  # a worker's process has no command before it that did
-    experiment = config if isinstance(config, ExperimentConfig) else load(config)
+    experiment = given(config)
     with journal():
         prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioner))
         chosen = choose(experiment, prepared.plan, checkpoint)

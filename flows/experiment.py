@@ -110,6 +110,12 @@ def load(path: str | Path, seed: int | None = None) -> ExperimentConfig:
     return experiment if seed is None else with_seed(experiment, seed)
 
 
+def given(config: ExperimentConfig | str, seed: int | None = None) -> ExperimentConfig:
+    """The experiment a flow was given, itself or as the path of its file, with `seed` in place of its own if given."""
+    experiment = config if isinstance(config, ExperimentConfig) else load(config)
+    return experiment if seed is None else with_seed(experiment, seed)
+
+
 def with_seed(experiment: ExperimentConfig, seed: int) -> ExperimentConfig:
     """The experiment with another seed, also of the data it draws itself."""
     drawn = tuple(s.model_copy(update={"seed": seed}) if isinstance(s, Synthetic) else s for s in experiment.sources)

@@ -10,7 +10,7 @@ from data_catalog.refs import Spec
 from data_catalog.shards import DatasetRef
 from data_catalog.sources import AnySource
 from flows.environment import open_home
-from flows.experiment import ExperimentConfig, load
+from flows.experiment import ExperimentConfig, given
 from tasks.caption import caption_dataset
 from tasks.ingest import ingest_dataset, record_in_catalog, scan_source
 from tasks.journal import journal
@@ -31,7 +31,7 @@ def ingest(config: ExperimentConfig | str) -> Ingested:
     `config`: an experiment, or the path of its YAML file, e.g. flows/configs/demo.yaml.
     """
     open_home()  # a worker's process has no command before it that did
-    experiment = config if isinstance(config, ExperimentConfig) else load(config)
+    experiment = given(config)
     with journal():
         return ingest_sources(experiment.sources, experiment.captioner)
 

@@ -1,9 +1,10 @@
 """From a step plan to batches: any iteration's batch is a pure function of (plan, seed, iteration)."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,10 @@ CROP_ASPECT = (3 / 4, 4 / 3)  # width over height
 _TRIES = 10
 _KEPT_PIXELS, _KEPT_IMAGES = 64 * 64, 30_000  # decoded images kept per step: at most 0.4 GB, and only tiny ones
 _KEPT_TEXTS = 50_000
+_BATCH_WORKERS = 2
+
+Job = TypeVar("Job")
+Loaded = TypeVar("Loaded")
 
 
 class Batch(NamedTuple):
@@ -66,18 +71,24 @@ class StepBatches:
             self._tokens.update(ids)
         return torch.stack([ids[text] if text in ids else self._tokens[text] for text in texts])
 
-    def ahead(self, start: int, workers: int = 2, depth: int = 4) -> Iterator[Batch]:
-        """The batches from `start` to the end of the step, up to `depth` of them prepared in the background."""
-        with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
-            waiting = [pool.submit(self.batch, k) for k in range(start, min(start + depth, self._plan.iterations))]
-            try:
-                for k in range(start, self._plan.iterations):
-                    ready = waiting.pop(0).result()
-                    if k + depth < self._plan.iterations:
-                        waiting.append(pool.submit(self.batch, k + depth))
-                    yield ready
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+    def ahead(self, start: int) -> Iterator[Batch]:
+        """The batches from `start` to the end of the step, a few of them prepared in the background."""
+        return read_ahead(self.batch, range(start, self._plan.iterations), _BATCH_WORKERS)
+
+
+def read_ahead(load: Callable[[Job], Loaded], jobs: Iterable[Job], workers: int) -> Iterator[Loaded]:
+    """`load` of every job in order, a few of them ahead on threads: decoding releases the interpreter lock."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="read-ahead") as pool:
+        waiting = deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(load, job))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def decode_for_evaluation(blobs: Sequence[bytes], size: int) -> Tensor:

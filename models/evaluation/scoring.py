@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from operator import itemgetter
 
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from data_catalog import store
 from data_catalog.eval_sets import EvalSet
 from models import clip, threads
-from models.batches import decode_for_evaluation, read_blobs
+from models.batches import decode_for_evaluation, read_ahead, read_blobs
 from models.checkpoints import CheckpointRef
 from models.evaluation import kept_scores
 from models.evaluation.report import EvalReport, Score
@@ -170,7 +168,7 @@ def _image_batches(eval_sets: Sequence[EvalSet], size: int, batch_size: int) -> 
         eval_set, rows = job
         return eval_set, decode_for_evaluation(read_blobs(rows), size)
 
-    return _ahead(load, _jobs(eval_sets, batch_size), workers=min(os.cpu_count() or 1, MOST_WORKERS))
+    return read_ahead(load, _jobs(eval_sets, batch_size), workers=min(os.cpu_count() or 1, MOST_WORKERS))
 
 
 def _jobs(eval_sets: Sequence[EvalSet], batch_size: int) -> Iterator[tuple[EvalSet, pa.Table]]:
@@ -178,18 +176,3 @@ def _jobs(eval_sets: Sequence[EvalSet], batch_size: int) -> Iterator[tuple[EvalS
         rows = store.read_table(eval_set.digest, IMAGE_COLUMNS)
         for start in range(0, len(rows), batch_size):
             yield eval_set, rows.slice(start, batch_size)
-
-
-def _ahead(load: Callable, jobs: Iterable, workers: int) -> Iterator:
-    """`load` of every job in order, a few of them ahead on threads: decoding releases the interpreter lock."""
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = deque()
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(load, job))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)

@@ -23,15 +23,15 @@ def test_changed_bytes_are_refused_with_the_shard_named(datasets):
         shards.read_sample(row["shard"], row["offset"], row["length"], row["hash"])
 
 
-def test_index_tar_leaves_out_members_that_leave_the_archive(tiny_benchmark):
-    members = shards.index_tar(tiny_benchmark / "SCENES.tar")
+def test_list_tar_leaves_out_members_that_leave_the_archive(tiny_benchmark):
+    members, _ = shards.list_tar(tiny_benchmark / "SCENES.tar")
     assert len(members) == 7 and all(name.startswith("SCENES/") for name in members)
 
 
 def test_a_file_that_is_no_tar_is_an_error_that_names_it(tiny_benchmark):
     (tiny_benchmark / "SCENES.tar").write_bytes(b"nonsense" * 100)
     with pytest.raises(ValueError, match=r"SCENES\.tar.*uncompressed tar"):
-        shards.index_tar(tiny_benchmark / "SCENES.tar")
+        shards.list_tar(tiny_benchmark / "SCENES.tar")
 
 
 def test_facts_ride_in_the_sample_table(datasets):
