@@ -1,10 +1,6 @@
 """Where image bytes lie, and the reference to one ingested dataset."""
 
-import hashlib
 import json
-import os
-import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
@@ -28,14 +24,16 @@ SAMPLES = pa.schema(
         ("shard", pa.string()),  # <source>/<path relative to the root of the source>
         ("offset", pa.int64()),
         ("length", pa.int64()),
-        ("hash", pa.binary(32)),  # SHA-256 of the image bytes
+        ("hash", pa.binary(32)),  # SHA-256 of the image bytes; null where the source was indexed without reading them
+        ("phash", pa.uint64()),  # perceptual hash of the pixels; null as above
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("format", pa.string()),
+        ("attributes", pa.string()),  # whatever else the source says of the sample, as a JSON object; mostly null
         *((caption, TEXTS) for caption in metadata.CAPTIONS),
     ]
 )
-QUARANTINE = pa.schema([("id", pa.string()), ("shard", pa.string()), ("reason", pa.string())])
+QUARANTINE = pa.schema([("id", pa.string()), ("shard", pa.string()), ("code", pa.string()), ("reason", pa.string())])
 
 
 class DatasetRef(Ref):
@@ -55,6 +53,7 @@ class DatasetFacts(Spec):
     prompt_template: str | None  # None if the dataset has no classes to prompt for
     classnames: tuple[str, ...]
     class_name_transform: Literal["none", "underscores_to_spaces"] = "none"
+    year: int | None = None  # of publication, as far as known
 
     def prompt(self, classname: str) -> str:
         """The template filled with a class name; raises ValueError if there is no template."""
@@ -93,50 +92,3 @@ def ingest(source: "Source", raw: "RawDataset") -> DatasetRef:
         kind=known["kind"],
         quarantine=store.write_table(refused, stage="ingest", raw=raw) if refused.num_rows else None,
     )
-
-
-def read_sample(shard: str, offset: int, length: int, hash: bytes) -> bytes:
-    """The bytes of one image; raises ValueError naming shard and place if they are not those that were ingested."""
-    data = read_range(places.locate_shard(shard), offset, length)
-    if hashlib.sha256(data).digest() != hash:
-        raise ValueError(
-            f"the {length} bytes at {offset} of {shard} changed since they were ingested: expected "
-            f"SHA-256 {hash.hex()[:16]}, found {hashlib.sha256(data).hexdigest()[:16]} in {len(data)} bytes; "
-            "restore the file or ingest it again"
-        )
-    return data
-
-
-def read_range(path: Path, offset: int, length: int) -> bytes:
-    """Up to `length` bytes of a file from `offset`; fewer if it ends before."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return os.pread(file.fileno(), length, offset)
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{path} is gone since it was ingested: restore it, or set EVERGREEN_SOURCES to its new root"
-        ) from error
-
-
-def list_tar(path: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """The places of the plain members of a tar, and the reasons why other members cannot be used."""
-    plain, refused = {}, {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                name = member.name.removeprefix("./")
-                if reason := _reason_against(member, name):
-                    refused[name] = reason
-                elif member.isreg():
-                    plain[name] = (member.offset_data, member.size)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"cannot index {path}: {error}; expected a whole, uncompressed tar file") from error
-    return plain, refused
-
-
-def _reason_against(member: tarfile.TarInfo, name: str) -> str | None:
-    if name.startswith("/") or ".." in name.split("/"):
-        return "member name leaves the archive"
-    if member.issparse() or not (member.isreg() or member.isdir()):
-        return "member is a link, a device or sparse, not a plain file"
-    return None

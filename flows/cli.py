@@ -1,6 +1,5 @@
 """The command `evergreen`. Heavy imports stay inside the commands, so that `--help` answers at once."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import environment
+from flows import cli_data, cli_lineage, cli_streams, environment
+from flows.cli_common import BAD_INPUT, INTERRUPTED, Config, Json, Seed, counts, print_json
 
 CONFIGS = Path(__file__).parent / "configs"
-BAD_INPUT, INTERRUPTED = 2, 130
 
 app = typer.Typer(
     help="Keep a vision-language model up to date, for years, without breaking what it already knows.",
@@ -19,14 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-metadata_app = typer.Typer(help="Caption and metadata files of the benchmark.", no_args_is_help=True)
-app.add_typer(metadata_app, name="metadata")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
-Seed = Annotated[
-    int | None, typer.Option(min=0, help="Replace the seed of the experiment (and of its synthetic data).")
-]
-Config = Annotated[Path, typer.Argument(help="An experiment, e.g. flows/configs/demo.yaml.")]
+for commands in (cli_data, cli_streams, cli_lineage):
+    app.add_typer(commands.app)
 
 
 @app.command()
@@ -45,35 +38,6 @@ def run(config: Config, json_output: Json = False, seed: Seed = None) -> None:
     Example: evergreen run flows/configs/demo.yaml
     """
     _run(config, seed, json_output)
-
-
-@app.command()
-def ingest(config: Config, json_output: Json = False) -> None:
-    """Fill the catalog from the sources of an experiment; on unchanged data nothing is written.
-
-    Example: evergreen ingest flows/configs/demo.yaml
-    """
-    environment.open_home()
-    from flows.console import watching
-    from flows.experiment import load
-    from flows.server import api
-    from flows.tables import show_rows
-
-    experiment = load(config)
-    with api(), watching(quiet=json_output) as stages:
-        from flows.ingest import ingest as flow
-
-        news = flow(experiment).is_news
-    from data_catalog import catalog
-
-    rows, refused = catalog.summary(), catalog.quarantined()
-    if json_output:
-        _print_json({"datasets": rows, "quarantine": refused, "catalog_written": news, "stages": _counts(stages)})
-        return
-    show_rows("catalog", rows)
-    if refused:
-        show_rows(f"quarantine, {len(refused)} refused, the first 20", refused[:20])
-    typer.echo(f"{stages.summary()}; the catalog was {'written' if news else 'left untouched'}")
 
 
 @app.command()
@@ -103,7 +67,7 @@ def evaluate(
     scores = [score.model_dump() for score in evaluation.report.scores]
     summary = evaluation.summary.model_dump(exclude={"step"})
     if json_output:
-        _print_json({"checkpoint": evaluation.report.checkpoint, "scores": scores, **summary})
+        print_json({"checkpoint": evaluation.report.checkpoint, "scores": scores, **summary})
         return
     show_rows(f"scores of {evaluation.report.checkpoint[:19]}", scores)
     typer.echo(", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in summary.items()))
@@ -126,7 +90,7 @@ def budget(
 
     rows = forecast(model, batch_size, steps, total)
     if json_output:
-        _print_json(rows)
+        print_json(rows)
     else:
         show_rows(f"{model}, batch {batch_size}, {steps} steps, {total:.4g} MAFs", rows)
 
@@ -150,7 +114,7 @@ def report(
     record = find_record(experiment or only_experiment())
     path = page.write(record)
     if json_output:
-        _print_json({"report": str(path)} | _scores(record))
+        print_json({"report": str(path)} | _scores(record))
     else:
         show_scores(record)
         typer.echo(f"report: {path}")
@@ -167,7 +131,7 @@ def status(json_output: Json = False) -> None:
 
     found = look()
     if json_output:
-        _print_json(found)
+        print_json(found)
         return
     for title in ("experiments", "datasets"):
         if found[title]:
@@ -177,84 +141,6 @@ def status(json_output: Json = False) -> None:
     typer.echo(
         "\n".join(f"{name}: {found[name]}" for name in ("home", "artifacts", "store_megabytes", "unfinished_updates"))
     )
-
-
-@app.command()
-def trace(
-    name: Annotated[str, typer.Argument(help="A checkpoint (sha256:...) or a sample (<DATASET>/<split>/<key>).")],
-    json_output: Json = False,
-) -> None:
-    """Say what made a checkpoint, or which checkpoints saw a sample.
-
-    Example: evergreen trace DIGITS/train/seven/00012.png --json
-    """
-    from data_catalog import catalog, store
-    from flows.tables import show_rows
-
-    is_checkpoint = name.startswith("sha256:")
-    rows = catalog.samples_of_checkpoint(name) if is_checkpoint else catalog.checkpoints_with_sample(name)
-    made = store.origins(name) if is_checkpoint else []
-    if not rows and not made:
-        raise ValueError(
-            f"nothing is recorded of {name!r}: give a digest as in the report's lineage, or the id of a sample"
-        )
-    if json_output:
-        _print_json({"origins": made, "samples" if is_checkpoint else "checkpoints": rows})
-        return
-    for origin in made:
-        typer.echo(json.dumps(origin, indent=1))
-    if rows:
-        show_rows(name, rows)
-
-
-@app.command()
-def compose(
-    stream: Annotated[Path, typer.Option(exists=True, help="A JSON list of NAME+++classname, also gzipped.")],
-    steps: Annotated[int, typer.Option(min=1)] = 20,
-    batch_size: Annotated[int, typer.Option(min=1)] = 512,
-    mixture: Annotated[str, typer.Option(help="Shares of pretraining, update and buffer.")] = ".33,.34,.33",
-    json_output: Json = False,
-) -> None:
-    """Cut a stream file into steps and batches, without images.
-
-    Example: evergreen compose --stream random_sequence_1.json --steps 20 --json
-    """
-    from data_catalog.mixture import Mixture
-    from data_catalog.stream import outline
-    from flows.tables import show_rows
-
-    shares = mixture.split(",")
-    if len(shares) != 3:
-        raise ValueError(
-            f"--mixture is {mixture!r}, expected three shares: pretraining,update,buffer such as .33,.34,.33"
-        )
-    parsed = Mixture(**dict(zip(("pretraining", "update", "buffer"), map(float, shares), strict=True)))
-    rows = outline(stream, steps, batch_size, parsed)
-    if json_output:
-        _print_json({"steps": rows})
-    else:
-        show_rows(str(stream), [{**row, "datasets": len(row["datasets"])} for row in rows])
-
-
-@metadata_app.command("check")
-def check_metadata(files: Annotated[list[Path], typer.Argument(exists=True)]) -> None:
-    """Check caption/metadata files (JSON, also gzipped); prints one JSON line each, exits with 2 if one is unreadable.
-
-    Example: evergreen metadata check MNIST_train.json FSCOCO_test.json.gz
-    """
-    from data_catalog.metadata import check_metadata as check
-
-    unreadable = False
-    for file in files:
-        try:
-            result = check(file)
-        except ValueError as error:
-            unreadable = True
-            nothing = dict.fromkeys(("entries", "with_training_text", "template_mismatches"), 0)
-            result = {"file": str(file), **nothing, "problems": [str(error)]}
-        typer.echo(json.dumps(result))
-    if unreadable:
-        raise typer.Exit(BAD_INPUT)
 
 
 @app.command()
@@ -303,7 +189,7 @@ def _run(config: Path, seed: int | None, json_output: bool) -> None:
         finished = continual_pretrain(experiment)
     record = load_record(finished.digest)
     if json_output:
-        _print_json(_scores(record) | {"stages": _counts(stages), "seconds": round(time.monotonic() - started, 1)})
+        print_json(_scores(record) | {"stages": counts(stages), "seconds": round(time.monotonic() - started, 1)})
         return
     show_scores(record)
     _say_what_next(config, record, f"{stages.summary()}, {time.monotonic() - started:.0f} s")
@@ -341,17 +227,9 @@ def _scores(record: Any) -> dict:
     }
 
 
-def _counts(stages: Any) -> dict[str, int]:
-    return {"executed": len(stages.executed), "reused": len(stages.reused)}
-
-
 def _readable(error: Exception) -> str:
     from pydantic import ValidationError
 
     from flows.experiment import problems
 
     return f"not valid:\n{problems(error)}" if isinstance(error, ValidationError) else str(error)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document))

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data_catalog.reading import read_sample
 from data_catalog.seeds import rng
-from data_catalog.shards import read_sample
 from data_catalog.store import read_table
 from data_catalog.stream import StepPlan
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import typer
 import yaml
 
 from data_catalog.captions import AnyCaptioner
@@ -42,8 +43,7 @@ def test_the_configurations_shown_are_valid(block):
 
 
 def test_every_command_shown_exists():
-    known = {command.name or command.callback.__name__ for command in app.registered_commands}
-    known |= {group.name for group in app.registered_groups}
+    known = set(typer.main.get_command(app).commands)
     shown = set(re.findall(r"evergreen ([a-z]+)", "\n".join(blocks("")) + "\n".join(re.findall(r"`(.*?)`", README))))
     assert shown and shown <= known and known <= shown
 

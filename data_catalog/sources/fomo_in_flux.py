@@ -10,7 +10,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from data_catalog import metadata, registry
-from data_catalog.shards import QUARANTINE, SAMPLES, DatasetFacts, read_range, with_facts
+from data_catalog.reading import read_range
+from data_catalog.shards import QUARANTINE, SAMPLES, DatasetFacts, with_facts
 from data_catalog.sources import layout
 from data_catalog.sources.base import RawDataset, Source
 from data_catalog.sources.digests import digest_of_files

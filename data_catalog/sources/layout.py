@@ -6,8 +6,9 @@ from typing import NamedTuple
 from data_catalog import registry
 from data_catalog.json_files import read_json
 from data_catalog.metadata import read_entries
-from data_catalog.shards import DatasetFacts, list_tar
+from data_catalog.shards import DatasetFacts
 from data_catalog.sources.digests import files_below
+from data_catalog.sources.tars import list_tar
 
 Place = tuple[str, int, int]  # path relative to the data folder, offset, length
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from data_catalog import shards, store
+from data_catalog import reading, shards, store
 from data_catalog.places import locate_shard
+from data_catalog.sources import tars
 
 
 def rows(dataset):
@@ -12,7 +13,7 @@ def rows(dataset):
 
 def test_every_sample_reads_back_from_folder_and_tar(datasets):
     columns = ("shard", "offset", "length", "hash")
-    read = [shards.read_sample(*(row[c] for c in columns)) for dataset in datasets.values() for row in rows(dataset)]
+    read = [reading.read_sample(*(row[c] for c in columns)) for dataset in datasets.values() for row in rows(dataset)]
     assert len(read) == 27 and all(data.startswith(b"\x89PNG") for data in read)
 
 
@@ -20,18 +21,18 @@ def test_changed_bytes_are_refused_with_the_shard_named(datasets):
     row = rows(datasets["SHAPES"])[0]
     locate_shard(row["shard"]).write_bytes(b"x" * row["length"])
     with pytest.raises(ValueError, match=r"SHAPES/circle/0\.png changed"):
-        shards.read_sample(row["shard"], row["offset"], row["length"], row["hash"])
+        reading.read_sample(row["shard"], row["offset"], row["length"], row["hash"])
 
 
 def test_list_tar_leaves_out_members_that_leave_the_archive(tiny_benchmark):
-    members, _ = shards.list_tar(tiny_benchmark / "SCENES.tar")
+    members, _ = tars.list_tar(tiny_benchmark / "SCENES.tar")
     assert len(members) == 7 and all(name.startswith("SCENES/") for name in members)
 
 
 def test_a_file_that_is_no_tar_is_an_error_that_names_it(tiny_benchmark):
     (tiny_benchmark / "SCENES.tar").write_bytes(b"nonsense" * 100)
     with pytest.raises(ValueError, match=r"SCENES\.tar.*uncompressed tar"):
-        shards.list_tar(tiny_benchmark / "SCENES.tar")
+        tars.list_tar(tiny_benchmark / "SCENES.tar")
 
 
 def test_facts_ride_in_the_sample_table(datasets):

@@ -1,0 +1,25 @@
+"""What the commands share: options, exit codes, and how results are printed."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Replace the seed of the experiment (and of its synthetic data).")
+]
+Config = Annotated[Path, typer.Argument(help="An experiment, e.g. flows/configs/demo.yaml.")]
+
+
+def counts(stages: Any) -> dict[str, int]:
+    """How many stages a run executed and re-used."""
+    return {"executed": len(stages.executed), "reused": len(stages.reused)}
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document))
