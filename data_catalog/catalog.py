@@ -73,6 +73,26 @@ def record_stream(name: str, plan: StreamPlan, steps: Sequence[TrainedStep]) -> 
     return True
 
 
+def query(sql: str, parameters: list | None = None) -> list[dict]:
+    """The rows that a question in SQL gives, e.g. for an ordering of one's own; none if nothing was ever recorded.
+
+    One SELECT on the tables of the catalog: whatever writes, or reaches for a file or an address, raises ValueError.
+    """
+    if not catalog_path().is_file():
+        return []
+    with _turn(exclusive=False), _attached("READ_ONLY") as db:
+        db.execute("SET enable_external_access = false; SET lock_configuration = true")
+        try:
+            kinds = [statement.type for statement in db.extract_statements(sql)]
+            if kinds != [duckdb.StatementType.SELECT]:
+                raise ValueError(
+                    f"the catalog answers one SELECT at a time, not {[kind.name for kind in kinds]}: {sql!r}"
+                )
+            return _rows(db, sql, parameters)
+        except duckdb.Error as error:
+            raise ValueError(f"the catalog cannot answer {sql!r}: {error}") from error
+
+
 def summary() -> list[dict]:
     """Per dataset, by name: kind, digest, samples of each split; counts of concepts, captioned and refused samples."""
     rows = _ask(
@@ -251,7 +271,7 @@ def _attached(option: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to the catalog file, which a process that is not ours may hold for a while."""
     path, deadline = catalog_path(), time.monotonic() + WAIT_SECONDS
     quoted = str(path).replace("'", "''")
-    with contextlib.closing(duckdb.connect()) as db:
+    with contextlib.closing(duckdb.connect(config={"python_enable_replacements": False})) as db:
         while True:
             try:
                 db.execute(f"ATTACH '{quoted}' AS catalog ({option})")

@@ -82,6 +82,23 @@ def test_a_damaged_catalog_is_named_and_written_again(recorded, datasets, captio
     assert catalog.summary() == before
 
 
+def test_questions_in_sql_are_answered(recorded):
+    sql = "SELECT concept, count(*) AS n FROM samples WHERE dataset = ? GROUP BY ALL ORDER BY ALL"
+    assert catalog.query(sql, ["BROAD"]) == [{"concept": "cat", "n": 3}, {"concept": "dog", "n": 3}]
+
+
+@pytest.mark.parametrize("sql", [
+    "DELETE FROM samples", "CREATE TABLE mine AS SELECT 1", "COPY samples TO 'out.csv'", "SELECT 1; SELECT 2",
+    "FROM read_text('/etc/hostname')", "FROM '/etc/hostname'", "SELECT * FROM glob('/*')", "ATTACH 'x.duckdb'",
+    "FROM read_csv('https://example.org/a.csv')", "SET enable_external_access = true", "INSTALL httpfs", "SELEKT", "",
+])  # fmt: skip
+def test_a_question_that_writes_or_reaches_out_is_refused(recorded, sql):
+    before = recorded.read_bytes()
+    with pytest.raises(ValueError, match="the catalog"):
+        catalog.query(sql)
+    assert recorded.read_bytes() == before
+
+
 def test_an_empty_home_has_an_empty_catalog():
     assert catalog.summary() == [] and not catalog_path().exists()
 

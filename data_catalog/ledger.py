@@ -1,0 +1,106 @@
+"""Append-only files of the store, one JSON object per line: what people decided and what was recorded.
+
+An entry is on disk before it counts. A crash while one is written leaves a torn last line, which never counted: readers
+say so and pass over it, the next writer keeps its bytes beside the ledger.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from data_catalog.places import store_root
+from data_catalog.store_files import make_folder, write_atomically
+
+log = logging.getLogger(__name__)
+
+
+def path_of(name: str) -> Path:
+    """The file of a ledger."""
+    return store_root() / "ledger" / f"{name}.jsonl"
+
+
+def entries(name: str) -> list[dict]:
+    """Every entry of a ledger, oldest first; raises ValueError where a line other than a torn last one is damaged."""
+    found, torn = _parsed(path_of(name))
+    if torn:
+        log.warning(
+            "%s ends in a torn line of %d bytes: its writer was stopped before it counted, so it does not; "
+            "enter it again if it is missed", path_of(name), len(torn),
+        )  # fmt: skip
+    return found
+
+
+def append(name: str, make: Callable[[list[dict]], dict | None]) -> dict | None:
+    """Add the entry that `make` gives for what the ledger holds so far, and return it; nothing is added for None.
+
+    Writers of all processes take turns; an entry returned is on disk.
+    """
+    path = path_of(name)
+    make_folder(path.parent)
+    with _turn(path):
+        found, torn = _parsed(path)
+        entry = make(found)
+        if entry is None:
+            return None
+        if torn:
+            _set_aside(path, torn)
+        with open(path, "ab") as file:
+            start = b"" if _ends_a_line(path) else b"\n"
+            file.write(start + json.dumps(entry, sort_keys=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _flush_folder(path.parent)
+    return entry
+
+
+def _parsed(path: Path) -> tuple[list[dict], bytes]:
+    """The entries, and the bytes of a torn last line."""
+    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:  # also bytes that are no UTF-8
+            if number == len(lines):
+                return found, line
+            raise ValueError(
+                f"line {number} of the ledger {path} is damaged ({error}); it was whole when it was written: "
+                "bring the file back from a backup, or repair the line by hand"
+            ) from error
+    return found, b""
+
+
+def _set_aside(path: Path, torn: bytes) -> None:
+    """Cut a torn last line off; its bytes stay in a file of their own."""
+    kept = path.with_name(f"{path.stem}.torn-{time.time_ns()}")
+    write_atomically(kept, torn)
+    log.warning("%s ended in a torn line, which never counted; its %d bytes are kept in %s", path, len(torn), kept)
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - len(torn))
+
+
+def _ends_a_line(path: Path) -> bool:
+    data = path.read_bytes()[-1:] if path.is_file() else b""
+    return data in (b"", b"\n")
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    with open(path.with_suffix(".lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
