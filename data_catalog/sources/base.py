@@ -1,11 +1,30 @@
-"""What every kind of raw source offers: which datasets it holds, and their samples."""
+"""What every kind of raw source offers: which datasets it holds, and where each of their samples lies.
 
-from pathlib import Path
+A kind says what lies there (`listings`, by stat alone) and what the samples are (`candidates`); finding out what
+changed, reading and checking images is the same for all of them and done by `data_catalog.inspection`.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 from pydantic import Field
 
+from data_catalog import metadata
+from data_catalog.files import FileStat
 from data_catalog.refs import Spec
+from data_catalog.shards import SAMPLES, TEXTS, DatasetFacts
+
+CANDIDATES = pa.schema(
+    [
+        *(SAMPLES.field(name) for name in ("split", "key", "concept", "target", "shard", "offset", "length")),
+        SAMPLES.field("attributes"),
+        *((caption, TEXTS) for caption in metadata.CAPTIONS),
+        ("file", pa.string()),  # which of the listing's files holds the bytes
+    ]
+)
+
+Progress = Callable[[str, int, int], None]  # what is being looked at, done, in all
 
 
 class RawDataset(Spec):
@@ -16,19 +35,48 @@ class RawDataset(Spec):
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
 
 
+class Listing(NamedTuple):
+    """What lies there of one dataset, found without opening a file."""
+
+    dataset: str
+    files: dict[str, FileStat]  # by path relative to the root of the source; metadata files elsewhere by any name
+    facts: str  # JSON of everything else that decides the samples: registry entry, column mapping, ...
+
+
+class Candidates(NamedTuple):
+    """The samples that metadata and containers speak of, before any image was looked at."""
+
+    facts: DatasetFacts
+    rows: pa.Table  # schema CANDIDATES, in the order the samples shall have
+    refused: list[dict]  # rows of QUARANTINE: what metadata or container already rule out
+
+
 class Source(Spec):
     """A place with raw datasets; `name` begins the names of its shards, so it holds no slash."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
+    check: Literal["decode", "index"] = "decode"  # `index`: image bytes are not read before they are trained on
 
-    def root(self) -> Path:
-        """The folder that the shard names of this source are relative to."""
+    def root(self) -> str:
+        """The absolute folder or the URL that the shard names of this source are relative to."""
         raise NotImplementedError
 
-    def scan(self) -> list[RawDataset]:
+    def listings(self) -> list[Listing]:
+        """What lies there of each dataset, by name."""
+        raise NotImplementedError
+
+    def candidates(self, listing: Listing) -> Candidates:
+        """The samples of one dataset as its metadata and containers tell them; ValueError if those are malformed."""
+        raise NotImplementedError
+
+    def scan(self, progress: Progress | None = None) -> list[RawDataset]:
         """The datasets now present, by name; costs a stat per file when nothing changed."""
-        raise NotImplementedError
+        from data_catalog import inspection
+
+        return inspection.scan(self, progress)
 
     def read(self, raw: RawDataset) -> tuple[pa.Table, pa.Table]:
         """The usable samples (SAMPLES, with facts) and the refused (QUARANTINE); ValueError if `raw` is outdated."""
-        raise NotImplementedError
+        from data_catalog import inspection
+
+        return inspection.read(self, raw)
