@@ -1,28 +1,23 @@
 """Scores a checkpoint on any number of evaluation sets in one pass over their images (performance.md section 7)."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 import pyarrow as pa
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_catalog import store
 from data_catalog.eval_sets import EvalSet
-from models import clip, threads
-from models.batches import decode_for_evaluation, read_ahead, read_blobs
+from models import embeddings
 from models.checkpoints import CheckpointRef
 from models.evaluation import kept_scores
 from models.evaluation.report import EvalReport, Score
 from models.evaluation.retrieval import recall_at_k
 from models.evaluation.zero_shot import count_hits
 
-IMAGE_COLUMNS = ["shard", "offset", "length", "hash"]
-MOST_WORKERS = 16  # decoding threads; each has a batch in memory
 TOP_5_CLASSES = 10  # with fewer classes the top-5 accuracy says little
 
 
@@ -58,47 +53,18 @@ def _refuse_unusable(eval_sets: Sequence[EvalSet]) -> None:
 def _score_all(
     checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size: int
 ) -> Iterator[tuple[EvalSet, tuple[Score, ...]]]:
-    model = clip.build(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
-    threads.fit_to(model)
+    model = embeddings.on_device(checkpoint)
+    device = embeddings.device_of(model)
     texts = {eval_set.name: json.loads(store.read_bytes(eval_set.texts)) for eval_set in eval_sets}
     distinct = list(dict.fromkeys(text for some in texts.values() for text in some))
     row_of = {text: row for row, text in enumerate(distinct)}
-    embeddings = _embed_texts(model, clip.tokenizer(checkpoint.backbone), distinct, batch_size)
-    batches = _image_batches(eval_sets, clip.preprocessing(checkpoint.backbone).size, batch_size)
+    vectors = embeddings.embed_texts(model, checkpoint.backbone, distinct, batch_size)
+    batches = embeddings.embed_batches(model, checkpoint.backbone, _jobs(eval_sets, batch_size))
     for eval_set, group in groupby(batches, key=itemgetter(0)):
-        own = embeddings[torch.tensor([row_of[text] for text in texts[eval_set.name]], device=embeddings.device)]
-        features = (_embed_images(model, checkpoint.backbone, images) for _, images in group)
+        own = vectors[torch.tensor([row_of[text] for text in texts[eval_set.name]])].to(device)
+        features = (images for _, images in group)
         score = _classification if eval_set.kind == "classification" else _retrieval
         yield eval_set, score(eval_set, features, own, checkpoint)
-
-
-def _embed_texts(model: nn.Module, tokenize: Callable, texts: list[str], batch_size: int) -> Tensor:
-    """Normalised float32 embeddings [texts, dim] on the device of `model`."""
-    with _precision(model):
-        batches = [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
-        parts = [model.encode_text(tokenize(batch).to(_device(model))) for batch in batches]
-    return _unit(torch.cat(parts))
-
-
-def _embed_images(model: nn.Module, backbone: str, images: Tensor) -> Tensor:
-    with _precision(model):
-        pixels = clip.normalise(images.to(_device(model), non_blocking=True), backbone)
-        return _unit(model.encode_image(pixels))
-
-
-def _unit(features: Tensor) -> Tensor:
-    """Normalised in float32: in half precision the lengths themselves would differ by a thousandth."""
-    return F.normalize(features.float(), dim=-1)
-
-
-def _precision(model: nn.Module) -> torch.autocast:
-    """Half precision on a GPU: float16 keeps three more bits of a feature than bfloat16; overflow is refused later."""
-    device = _device(model).type
-    return torch.autocast(device, dtype=torch.float16, enabled=device == "cuda")
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _classification(
@@ -161,18 +127,8 @@ def _refuse_not_finite(finite: Tensor, eval_set: EvalSet, checkpoint: Checkpoint
         )
 
 
-def _image_batches(eval_sets: Sequence[EvalSet], size: int, batch_size: int) -> Iterator[tuple[EvalSet, Tensor]]:
-    """All images, set by set, as uint8 [n, 3, size, size]; no batch spans two, so a score depends on its set alone."""
-
-    def load(job: tuple[EvalSet, pa.Table]) -> tuple[EvalSet, Tensor]:
-        eval_set, rows = job
-        return eval_set, decode_for_evaluation(read_blobs(rows), size)
-
-    return read_ahead(load, _jobs(eval_sets, batch_size), workers=min(os.cpu_count() or 1, MOST_WORKERS))
-
-
 def _jobs(eval_sets: Sequence[EvalSet], batch_size: int) -> Iterator[tuple[EvalSet, pa.Table]]:
+    """All images, set by set; no batch spans two, so a score depends on its set alone."""
     for eval_set in eval_sets:
-        rows = store.read_table(eval_set.digest, IMAGE_COLUMNS)
-        for start in range(0, len(rows), batch_size):
-            yield eval_set, rows.slice(start, batch_size)
+        rows = store.read_table(eval_set.digest, embeddings.IMAGE_COLUMNS)
+        yield from ((eval_set, batch) for batch in embeddings.batches_of(rows, batch_size))

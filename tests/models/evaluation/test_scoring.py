@@ -10,9 +10,9 @@ from PIL import Image
 
 from data_catalog import places, store
 from data_catalog.eval_sets import EvalSet
-from models import clip
+from models import clip, embeddings
 from models.checkpoints import load, save
-from models.evaluation import kept_scores, scoring
+from models.evaluation import kept_scores
 from models.evaluation.scoring import evaluate
 
 PROMPTS = ["a red square", "a green square", "a blue square"]
@@ -53,9 +53,9 @@ def eval_set(root, name, kind, texts, targets, owned=None):
 @pytest.fixture
 def decoded(monkeypatch):
     """How many images were decoded, batch by batch."""
-    counts, decode = [], scoring.decode_for_evaluation
+    counts, decode = [], embeddings.decode_for_evaluation
     monkeypatch.setattr(
-        scoring, "decode_for_evaluation", lambda blobs, size: counts.append(len(blobs)) or decode(blobs, size)
+        embeddings, "decode_for_evaluation", lambda blobs, size: counts.append(len(blobs)) or decode(blobs, size)
     )
     return counts
 
@@ -75,7 +75,7 @@ def test_scores_come_in_the_order_of_the_sets(tiny, eval_sets):
 
 def test_accuracy_is_that_of_the_plain_computation(tiny, eval_sets):
     model, rows = clip.build(tiny), store.read_table(eval_sets[0].digest)
-    images = scoring.decode_for_evaluation(scoring.read_blobs(rows), clip.preprocessing(tiny.backbone).size)
+    images = embeddings.decode_for_evaluation(embeddings.read_blobs(rows), clip.preprocessing(tiny.backbone).size)
     with torch.inference_mode():
         features = model.encode_image(clip.normalise(images, tiny.backbone), normalize=True)
         classes = model.encode_text(clip.tokenizer(tiny.backbone)(PROMPTS), normalize=True)

@@ -1,0 +1,76 @@
+"""Embeddings are those of the model itself, in the order of the rows, however they are cut."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from data_catalog import store
+from data_catalog.shards import DatasetRef
+from models import clip, embeddings
+from models.checkpoints import load, save
+from models.embeddings import embed_dataset, embed_images, embed_texts, load_embeddings
+
+
+@pytest.fixture
+def rows(step_plan):
+    return store.read_table(step_plan.digest, embeddings.IMAGE_COLUMNS)
+
+
+@pytest.fixture
+def dataset(rows):
+    """The 64 images as a dataset: 40 to train on, interleaved with 24 to test on."""
+    splits = ["test" if i % 8 < 3 else "train" for i in range(len(rows))]
+    table = rows.append_column("split", pa.array(splits))
+    return DatasetRef(
+        digest=store.write_table(table), name="PLAIN", samples={"train": 40, "test": 24}, kind="classification"
+    )
+
+
+def test_images_are_embedded_as_the_model_does(tiny, rows):
+    model, size = clip.build(tiny), clip.preprocessing(tiny.backbone).size
+    pixels = clip.normalise(embeddings.decode_for_evaluation(embeddings.read_blobs(rows), size), tiny.backbone)
+    with torch.no_grad():
+        expected = model.encode_image(pixels, normalize=True)
+    torch.testing.assert_close(embed_images(model, tiny.backbone, rows), expected)
+
+
+def test_batches_do_not_change_the_embeddings(tiny, rows):
+    model = clip.build(tiny)
+    whole = embed_images(model, tiny.backbone, rows)
+    torch.testing.assert_close(embed_images(model, tiny.backbone, rows, batch_size=7), whole)
+
+
+def test_texts_are_embedded_in_their_order(tiny):
+    model, texts = clip.build(tiny), ["a red square", "a blue circle", "a photo"]
+    whole = embed_texts(model, tiny.backbone, texts)
+    torch.testing.assert_close(whole.norm(dim=1), torch.ones(3))
+    torch.testing.assert_close(embed_texts(model, tiny.backbone, texts[::-1], batch_size=2), whole.flip(0))
+
+
+def test_a_dataset_keeps_the_order_of_its_table(tiny, dataset, rows):
+    ref = embed_dataset(dataset, tiny, ("test",))
+    expected = embed_images(clip.build(tiny), tiny.backbone, rows)[[i for i in range(64) if i % 8 < 3]]
+    assert (ref.rows, ref.dim, ref.dataset, ref.splits) == (24, 16, dataset.digest, ("test",))
+    np.testing.assert_allclose(load_embeddings(ref), expected, atol=1e-3)
+
+
+def test_equal_inputs_give_equal_embeddings(tiny, dataset):
+    assert embed_dataset(dataset, tiny) == embed_dataset(dataset, tiny)
+
+
+def test_progress_ends_at_the_last_image(tiny, dataset):
+    told = []
+    embed_dataset(dataset, tiny, progress=lambda *report: told.append(report))
+    assert told[-1] == ("embed PLAIN", 64, 64)
+
+
+def test_a_split_without_images_is_refused(tiny, dataset):
+    with pytest.raises(ValueError, match=r"no image in val, only in \['test', 'train'\]"):
+        embed_dataset(dataset, tiny, ("val",))
+
+
+def test_diverged_weights_are_refused(tiny, dataset):
+    broken = {name: torch.full_like(weight, torch.nan) for name, weight in load(tiny).items()}
+    with pytest.raises(ValueError, match="not finite"):
+        embed_dataset(dataset, save(broken, tiny.backbone))
