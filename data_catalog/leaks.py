@@ -1,0 +1,119 @@
+"""What follows from duplicates: training samples to leave out or mark, and evaluation images that were trained on."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field
+
+from data_catalog import store
+from data_catalog.duplicates import DUPLICATES, DuplicateGroups, Kind
+from data_catalog.exclusions import Exclusions, exclude
+from data_catalog.refs import Spec
+
+TRAIN, EVALUATION = "train", "test"  # the splits that streams train on and that checkpoints are scored on
+
+
+class DuplicatePolicy(Spec):
+    """What a stream does about duplicates among its training samples."""
+
+    action: Literal["keep", "drop", "mark"] = "keep"  # keep: as the benchmark does; mark: trained on, said in the plan
+    scope: Literal["evaluation", "training", "both"] = "evaluation"
+    kinds: tuple[Kind, ...] = Field(("exact", "perceptual", "embedding"), min_length=1)  # that count, where searched
+    largest_group: int | None = Field(
+        None, ge=2
+    )  # larger ones that are not exact are chains, no duplicates; null: none
+
+
+def exclusions(
+    groups: Sequence[DuplicateGroups],
+    policy: DuplicatePolicy,
+    *,
+    training_datasets: Collection[str] | None = None,
+    evaluation_datasets: Collection[str] | None = None,
+) -> Exclusions | None:
+    """The training samples that `policy` drops or marks, each with its partner as the reason; None if it keeps all.
+
+    Scope `evaluation`: those in a group with an evaluation sample. Scope `training`: all but the first training sample
+    (by id) of each group. Samples of other datasets than those named count as neither; None stands for all datasets.
+    """
+    if policy.action == "keep":
+        return None
+    table = _joined(groups, policy)
+    trained = _belongs(table, TRAIN, training_datasets)
+    reasons: dict[str, str] = {}
+    if policy.scope in ("training", "both"):
+        reasons |= _partners(table, trained, trained)
+    if policy.scope in ("evaluation", "both"):
+        reasons |= _partners(table, trained, _belongs(table, EVALUATION, evaluation_datasets))
+    cause = {"evaluation": "evaluation images", "training": "earlier training images", "both": "other images"}
+    return exclude(reasons, policy.action, f"duplicates of {cause[policy.scope]}", policy=policy, groups=[*groups])
+
+
+def leaks(
+    groups: Sequence[DuplicateGroups],
+    policy: DuplicatePolicy,
+    *,
+    training_datasets: Collection[str] | None = None,
+    left_out: Iterable[Exclusions] = (),
+) -> Exclusions:
+    """The evaluation samples that share a group with a training sample: what `compose_eval_set` marks as not clean.
+
+    `training_datasets`: those of the stream and the pretraining pool; `left_out`: what their plan does not train on,
+    where dropped; `policy` says which groups count, its action and scope play no part.
+    """
+    table = _joined(groups, policy)
+    dropped = [store.read_table(some.digest)["sample"].combine_chunks() for some in left_out if some.effect == "drop"]
+    trained = _belongs(table, TRAIN, training_datasets)
+    if dropped:
+        trained &= ~pc.is_in(table["sample"], pa.concat_arrays(dropped)).to_numpy()
+    found = _partners(table, _belongs(table, EVALUATION, None), trained)
+    return exclude(found, "mark", "evaluation images with a duplicate among the training images", groups=[*groups])
+
+
+def _joined(groups: Sequence[DuplicateGroups], policy: DuplicatePolicy) -> pa.Table:
+    """The rows of all `groups` that count, their numbers made distinct; exact ones first, then by group and sample."""
+    parts, before = [], 0
+    for some in groups:
+        table = store.read_table(some.digest)
+        parts.append(table.set_column(3, "group", pc.add(table["group"], before)))
+        before += sum(some.groups.values())
+    table = pa.concat_tables([DUPLICATES.empty_table(), *parts])
+    table = table.filter(pc.is_in(table["kind"], pa.array(policy.kinds)))
+    if policy.largest_group is not None:
+        group = table["group"].to_numpy()
+        fits = np.bincount(group, minlength=1)[group] <= policy.largest_group
+        table = table.filter(pc.or_(pc.equal(table["kind"], "exact"), pa.array(fits)))
+    rank = pc.index_in(table["kind"], pa.array(["exact", "perceptual", "embedding"]))
+    return table.append_column("rank", rank).sort_by(
+        [("rank", "ascending"), ("group", "ascending"), ("sample", "ascending")]
+    )
+
+
+def _belongs(table: pa.Table, split: str, datasets: Collection[str] | None) -> np.ndarray:
+    chosen = pc.equal(table["split"], split)
+    if datasets is not None:
+        chosen = pc.and_(chosen, pc.is_in(table["dataset"], pa.array(sorted(datasets), pa.string())))
+    return chosen.to_numpy()
+
+
+def _partners(table: pa.Table, subject: np.ndarray, partner: np.ndarray) -> dict[str, str]:
+    """Sample -> reason for the rows `subject` whose group has an earlier, or a different, row `partner`.
+
+    A sample that is both is explained by the first of its group, which itself has no partner.
+    """
+    group = table["group"].to_numpy()
+    first = np.full(group.max(initial=-1) + 1, -1)
+    rows = np.flatnonzero(partner)
+    np.maximum.at(first, group[rows], len(group) - rows)  # the largest of these is the first row
+    first = np.where(first >= 0, len(group) - first, -1)[group]
+    chosen = np.flatnonzero(subject & (first >= 0) & (first != np.arange(len(group))))
+    names = table["sample"].take(pa.array(chosen)).to_pylist()
+    partners = table["sample"].take(pa.array(first[chosen])).to_pylist()
+    kinds = table["kind"].take(pa.array(chosen)).to_pylist()
+    reasons: dict[str, str] = {}
+    for name, kind, other in zip(names, kinds, partners, strict=True):
+        reasons.setdefault(name, f"{kind} duplicate of {other}")
+    return reasons
