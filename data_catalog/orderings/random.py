@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from data_catalog.orderings.base import Concept, Ordering
+from data_catalog.orderings.base import Background, Concept, Ordering, shuffled
 
 
 class Random(Ordering):
@@ -13,6 +13,5 @@ class Random(Ordering):
 
     kind: Literal["random"] = "random"
 
-    def order(self, concepts: Sequence[Concept], rng: np.random.Generator) -> list[Concept]:
-        known = sorted(concepts)
-        return [known[i] for i in rng.permutation(len(known))]
+    def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:
+        return shuffled(concepts, rng)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_catalog.mixture import Mixture, split_batch
+from data_catalog.mixture import PRESETS, Mixture, split_batch
 
 
 def test_the_papers_batch_of_512():
@@ -29,3 +29,29 @@ def test_the_first_step_without_pretraining_takes_the_whole_buffer_share_as_upda
 def test_shares_must_sum_to_one():
     with pytest.raises(ValueError, match=r"mixture sums to 0\.900.*update=0\.3"):
         Mixture(pretraining=0.3, update=0.3, buffer=0.3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_by_name_is_the_mixture_it_stands_for(name):
+    pretraining, update, buffer = PRESETS[name]
+    expected = Mixture(pretraining=pretraining, update=update, buffer=buffer)
+    assert Mixture.model_validate(name) == Mixture.model_validate({"preset": name}) == expected
+
+
+@pytest.mark.parametrize("given", ["iid", {"preset": "iidify", "update": 0.5}, {"preset": "iidify", "speed": 1}])
+def test_a_wrong_preset_is_an_error(given):
+    with pytest.raises(ValueError, match=r"expected one of \['paper'|Extra inputs"):
+        Mixture.model_validate(given)
+
+
+@pytest.mark.parametrize("shares", [(0, 0.1, 0.9), (0, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0, 1), (1, 0, 0)])
+@pytest.mark.parametrize("batch_size", [1, 7, 512])
+def test_zero_means_zero_if_asked(shares, batch_size):
+    mixture = Mixture(pretraining=shares[0], update=shares[1], buffer=shares[2], keeps_zeros=True)
+    sizes = split_batch(batch_size, mixture, 1)
+    assert sum(sizes.values()) == batch_size
+    assert all(sizes[pool] == 0 for pool, share in zip(sizes, shares, strict=True) if share == 0)
+
+
+def test_the_benchmarks_rounding_may_give_a_sample_to_a_zero_share():
+    assert split_batch(512, Mixture.model_validate("iidify"), 1) == {"pretraining": 1, "update": 51, "buffer": 460}
