@@ -1,0 +1,20 @@
+"""A buffer of the samples whose text fits their image best, as in DataComp's filtering (arXiv 2304.14108)."""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from data_catalog.draws import Policy, PoolRows, best_scored
+
+
+class ClipScoreFiltered(Policy):
+    """The best `share` of what was streamed before by CLIP score of the training text, in each dataset, uniform."""
+
+    USES: ClassVar[frozenset[str]] = frozenset({"score"})
+
+    kind: Literal["clip_score_filtered"] = "clip_score_filtered"
+    share: float = Field(gt=0, le=1)
+
+    def kept(self, rows: PoolRows, seed: int) -> np.ndarray:
+        return best_scored(rows, self.share)
