@@ -38,7 +38,7 @@ class DuplicateSearch(Spec):
     """What counts as the same picture, and where it is looked for."""
 
     kinds: tuple[Kind, ...] = Field(("exact", "perceptual"), min_length=1)
-    perceptual_distance: int = Field(4, ge=0, le=12)  # of 64 bits; 4: re-encoded, resized, brighter; 8: also cropped
+    perceptual_distance: int = Field(4, ge=0, le=12)  # of 64 bits; 4: stored again, resized; 8: also trimmed, brighter
     similarity: float = Field(0.95, gt=0, le=1)  # cosine of two embeddings from which on they are duplicates
     checkpoint: str = "pretrained"  # that embeds the images, if `kinds` names embedding; as `evaluate` names it
     datasets: tuple[str, ...] | None = None  # null: all
