@@ -1,18 +1,46 @@
-"""Files by location, a local path or an object-storage URL: what lies below a folder, and bytes by position."""
+"""Files by location, a local path or an object-storage URL: what lies below a folder, and bytes by position.
 
+URLs go through fsspec, whose drivers take endpoint and credentials from the environment and repeat requests that a
+store refused for the moment (s3fs: five times, waiting longer each time); what still fails is raised as Unreachable.
+"""
+
+import contextlib
+import io
 import os
-import stat
+import re
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from data_catalog.file_stats import FileStat, faulty, local_stat, remote_stat
+from data_catalog.folders import files_below
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+_DRIVERS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "azure", "abfs": "azure", "abfss": "azure"}
+_SETTINGS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for a store that is not Amazon's, AWS_ENDPOINT_URL",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "azure": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_GAP = 64 * 1024  # bytes between two ranges that are cheaper to read than to ask again
+_LONGEST = 16 * 1024 * 1024  # of one request, so that large reads run in parallel
+_OPEN_FILES = 128
 
 
-class FileStat(NamedTuple):
-    """What a look at a file without opening it tells."""
+class Unreachable(OSError, ValueError):
+    """A store or a file in it cannot be read; the message names the URL without secrets, and what to set."""
 
-    size: int
-    version: str  # changes when the bytes may have changed
-    mtime_ns: int | None  # None where the store has no such clock
-    fault: str | None  # why the file must not be used, e.g. a link that leaves the root
+
+class Range(NamedTuple):
+    """Some bytes of a file."""
+
+    location: str
+    offset: int
+    length: int
 
 
 def is_url(location: str) -> bool:
@@ -20,48 +48,201 @@ def is_url(location: str) -> bool:
     return "://" in location and not location.startswith("file://")
 
 
+def absolute(location: str) -> str:
+    """A location that does not depend on the working directory, without a slash at its end."""
+    if is_url(location):
+        return location.rstrip("/")
+    return str(Path(location.removeprefix("file://")).expanduser().resolve())
+
+
 def join(root: str, relative: str) -> str:
     """The location of a file below `root`."""
-    return f"{root.rstrip('/')}/{relative}"
+    return f"{root.rstrip('/')}/{quote(relative, safe='/:') if root.startswith('http') else relative}"
 
 
 def stat_below(root: str) -> dict[str, FileStat]:
-    """Every file below `root` by its name relative to it, sorted; hidden files are left out."""
-    folder = Path(root)
-    found = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names if not name.startswith(".")]
-    return {path.relative_to(folder).as_posix(): _stat(path, folder) for path in sorted(found)}
+    """Every file below `root` by its name relative to it, sorted; hidden files and folders are left out.
+
+    Links inside the root are followed; those that dangle, turn in circles or leave the root get a fault. Nothing at
+    all if there is no such folder; raises ValueError if it cannot be listed.
+    """
+    found = _remote_below(root) if is_url(root) else files_below(absolute(root))
+    return dict(sorted(found.items()))
 
 
 def stat_one(location: str) -> FileStat | None:
     """The stat of one file, None if there is none."""
+    if is_url(location):
+        with reaching(location):
+            try:
+                return remote_stat(_filesystem(location).info(location))
+            except FileNotFoundError:
+                return None
     path = Path(location)
-    return _stat(path, path.parent) if path.exists() else None
+    if not path.exists():
+        return faulty("is a link to nothing") if path.is_symlink() else None
+    return local_stat(path.stat())
 
 
 def read_range(location: str, offset: int, length: int) -> bytes:
     """Up to `length` bytes of a file from `offset`; fewer if it ends before."""
-    with open(location, "rb", buffering=0) as file:
-        return os.pread(file.fileno(), length, offset)
+    if is_url(location):
+        return read_ranges([Range(location, offset, length)])[0]
+    if offset:  # one of many in a large file
+        return os.pread(_opened(location, *_identity(os.stat(location))).number, length, offset)
+    descriptor = os.open(location, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, length, 0)
+    finally:
+        os.close(descriptor)
+
+
+def read_ranges(wanted: list[Range]) -> list[bytes]:
+    """Many ranges at once; remote neighbours share a request, and requests of one store run at the same time."""
+    results: dict[Range, bytes] = {}
+    remote: dict[str, list[Range]] = {}
+    for each in dict.fromkeys(wanted):
+        if is_url(each.location):
+            remote.setdefault(each.location.partition("://")[0], []).append(each)
+        else:
+            results[each] = read_range(*each)
+    for of_one_store in remote.values():
+        results |= _read_remote(of_one_store)
+    return [results[each] for each in wanted]
 
 
 def read_all(location: str) -> bytes:
     """All bytes of a file."""
-    return Path(location).read_bytes()
+    if not is_url(location):
+        return Path(location).read_bytes()
+    with reaching(location):
+        return _filesystem(location).cat_file(location)
 
 
 def open_binary(location: str) -> IO[bytes]:
-    """A file opened for reading, seekable."""
-    return open(location, "rb")
+    """A file opened for reading, seekable; reads of a remote one belong inside `reaching`."""
+    if not is_url(location):
+        return open(location, "rb")
+    if location.startswith("memory://"):
+        return io.BytesIO(read_all(location))  # its driver hands out one handle for all readers
+    with reaching(location):
+        return _filesystem(location).open(location, "rb")
 
 
-def _stat(path: Path, root: Path) -> FileStat:
+@contextlib.contextmanager
+def reaching(location: str) -> Iterator[None]:
+    """Whatever a driver raises inside becomes Unreachable, which names the URL and the settings that decide."""
+    if not is_url(location):
+        yield
+        return
     try:
-        found = path.stat()
-    except OSError as error:
-        return FileStat(0, "none", None, f"cannot be looked at: {error.strerror}")
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        return FileStat(found.st_size, "none", None, "is a link that leaves the folder")
-    if not stat.S_ISREG(found.st_mode):
-        return FileStat(found.st_size, "none", None, "is no plain file")
-    version = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
-    return FileStat(found.st_size, version, found.st_mtime_ns, None)
+        yield
+    except Unreachable:
+        raise
+    except Exception as error:  # each driver has its own classes, not all of them OSError
+        raise _unreachable(location, error) from (error if _shown(location) == location else None)
+
+
+def _unreachable(location: str, error: Exception) -> Unreachable:
+    settings = _SETTINGS.get(_DRIVERS.get(location.partition("://")[0], ""), "")
+    said = re.sub(r"\?[^\s'\"]+", "?...", str(error).replace(location, _shown(location)))
+    kind = "there is no such bucket or file" if isinstance(error, FileNotFoundError) else type(error).__name__
+    help = f"; access is set by {settings} in the environment" if settings else ""
+    return Unreachable(f"cannot read {_shown(location)}: {kind}: {said[:300]}{help}")
+
+
+def _shown(location: str) -> str:
+    """A URL without user, password and signature."""
+    return re.sub(r"//[^/@]*:[^/@]*@", "//...@", re.sub(r"\?.*", "?...", location, flags=re.DOTALL))
+
+
+def _filesystem(location: str) -> "AbstractFileSystem":
+    """The driver of a URL, one per process (fsspec keeps it, also across forks); listings are never remembered."""
+    import fsspec
+
+    protocol = location.partition("://")[0]
+    try:
+        return fsspec.filesystem(protocol, use_listings_cache=False)
+    except ImportError as error:
+        extra = f"evergreen[{_DRIVERS[protocol]}]" if protocol in _DRIVERS else "aiohttp"
+        raise Unreachable(f"{_shown(location)} needs a driver that is missing: pip install '{extra}'") from error
+    except ValueError as error:
+        raise Unreachable(f"{_shown(location)}: no driver for {protocol}://, expected one of {[*_DRIVERS]}") from error
+
+
+def _remote_below(root: str) -> dict[str, FileStat]:
+    if root.startswith("http"):
+        raise ValueError(f"{_shown(root)} cannot be listed: name its files in a manifest or as shards {{000..123}}.tar")
+    filesystem = _filesystem(root)
+    base = filesystem._strip_protocol(root).rstrip("/") + "/"
+    with reaching(root):
+        found = filesystem.find(root, detail=True)
+    inside = {name.removeprefix(base): info for name, info in found.items() if name.startswith(base)}
+    return {
+        name: remote_stat(info)
+        for name, info in inside.items()
+        if name and not name.endswith("/") and not any(part.startswith(".") for part in name.split("/"))
+    }
+
+
+def _read_remote(wanted: list[Range]) -> dict[Range, bytes]:
+    requests = _joined(wanted)
+    paths, starts, ends = zip(*((r.location, r.offset, r.offset + r.length) for r in requests), strict=True)
+    filesystem = _filesystem(wanted[0].location)
+    with reaching(wanted[0].location):
+        answers = filesystem.cat_ranges(list(paths), list(starts), list(ends), on_error="return")
+    results = {}
+    for request, answer in zip(requests, answers, strict=True):
+        with reaching(request.location):
+            data = _bytes_of(answer)
+        for each in requests[request]:
+            start = each.offset - request.offset
+            results[each] = data[start : start + each.length]
+    return results
+
+
+def _bytes_of(answer: bytes | Exception) -> bytes:
+    if not isinstance(answer, Exception):
+        return answer
+    if "InvalidRange" in str(answer) or "not satisfiable" in str(answer):
+        return b""  # the file ends before the range begins
+    raise answer
+
+
+def _joined(wanted: list[Range]) -> dict[Range, list[Range]]:
+    """Requests that cover the ranges, each with those it covers; neighbours with a small gap become one."""
+    requests: dict[Range, list[Range]] = {}
+    last: Range | None = None
+    for each in sorted(wanted):
+        end = each.offset + each.length
+        if last and last.location == each.location and each.offset <= last.offset + last.length + _GAP:
+            longer = last._replace(length=max(last.length, end - last.offset))
+            if longer.length <= _LONGEST:
+                requests[longer] = [*requests.pop(last), each]
+                last = longer
+                continue
+        requests[last := each] = [each]
+    return requests
+
+
+class _Descriptor:
+    """An open file that closes with its last user, so that dropping it from the cache disturbs no reader.
+
+    `pread` has no position, so threads and forked processes may share it.
+    """
+
+    def __init__(self, path: str):
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self):
+        if hasattr(self, "number"):
+            os.close(self.number)
+
+
+@lru_cache(maxsize=_OPEN_FILES)
+def _opened(path: str, inode: int, mtime_ns: int, size: int) -> _Descriptor:
+    return _Descriptor(path)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_ino, found.st_mtime_ns, found.st_size

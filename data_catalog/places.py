@@ -1,11 +1,15 @@
 """Where things lie: every location comes from the environment, since it does not change results."""
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from data_catalog.store_files import write_atomically
+from data_catalog.files import absolute, join
+from data_catalog.store_files import make_folder, write_atomically
 
 
 def home() -> Path:
@@ -28,20 +32,21 @@ def results_root() -> Path:
     return Path(os.environ.get("EVERGREEN_RESULTS", home() / "results")).resolve()
 
 
-def register_source(name: str, root: Path) -> None:
-    """Remember that shards called `<name>/...` lie under `root`; tables hold only the relative name.
+def register_source(name: str, root: str | Path) -> None:
+    """Remember that shards called `<name>/...` lie under `root`, a folder or a URL; tables hold only the relative name.
 
     This process and its children stay with `root`, whatever another run in the same home registers meanwhile.
     """
-    place = {name: str(root.resolve())}
+    place = {name: absolute(str(root))}
     os.environ["EVERGREEN_SOURCES"] = json.dumps(_pinned() | place)
     known = _registered()
     if known | place != known:
-        write_atomically(_register(), json.dumps(known | place, indent=1).encode())
+        with _sole_writer(_register()):
+            write_atomically(_register(), json.dumps(_registered() | place, indent=1).encode())
 
 
-def locate_shard(shard: str) -> Path:
-    """The file behind `<source>/<relative path>`; EVERGREEN_SOURCES (a JSON object) overrides the register.
+def locate_shard(shard: str) -> str:
+    """The path or URL behind `<source>/<relative path>`; EVERGREEN_SOURCES (a JSON object) overrides the register.
 
     Raises ValueError with the known sources if `<source>` has never been ingested from this home.
     """
@@ -52,14 +57,23 @@ def locate_shard(shard: str) -> Path:
             f"{shard!r} is no file, and no source {source!r} was ingested, known: {sorted(roots)}; run its ingest, "
             "or set EVERGREEN_SOURCES='{\"" + source + '": "/path"}\''
         )
-    return Path(roots[source]) / relative
+    return join(roots[source], relative)
 
 
 def located(path: str) -> str:
     """`path` itself if it exists or is a plain name, else the file that `<source>/<relative path>` stands for."""
     if Path(path).exists() or "/" not in path or Path(path).is_absolute():
         return path
-    return str(locate_shard(path))
+    return locate_shard(path)
+
+
+@contextlib.contextmanager
+def _sole_writer(path: Path) -> Iterator[None]:
+    """Hold a lock beside `path`, which the kernel drops with its holder, so that no other writer's entry is lost."""
+    make_folder(path.parent)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _register() -> Path:

@@ -3,7 +3,9 @@
 import io
 import json
 import tarfile
+from functools import partial
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -111,3 +113,38 @@ def datasets(tiny_source):
 @pytest.fixture
 def captions(datasets):
     return [caption(dataset, Template()) for dataset in datasets.values()]
+
+
+@pytest.fixture(scope="session")
+def object_store():
+    """An S3 server on the loopback, named in the environment for as long as the tests run."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    settings = {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
+    settings |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield server
+    server.stop()
+
+
+@pytest.fixture
+def stores(request, tmp_path):
+    """Per scheme a function that puts files into a fresh place and returns its root."""
+
+    def put(scheme, contents):
+        root = tmp_path.joinpath("files") if scheme == "file" else f"{scheme}://{tmp_path.name.lower()}/below"
+        if scheme == "file":
+            root.mkdir(exist_ok=True)
+        elif scheme == "s3":
+            request.getfixturevalue("object_store")
+        store = fsspec.filesystem(scheme)
+        store.makedirs(f"{root}".rpartition("/")[0], exist_ok=True)
+        for name, data in contents.items():
+            if scheme == "file":
+                root.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+            store.pipe_file(f"{root}/{name}", data)
+        return str(root)
+
+    return {scheme: partial(put, scheme) for scheme in ("file", "memory", "s3")}
