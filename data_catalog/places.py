@@ -51,13 +51,14 @@ def locate_shard(shard: str) -> str:
     Raises ValueError with the known sources if `<source>` has never been ingested from this home.
     """
     source, _, relative = shard.partition("/")
-    roots = _registered() | _pinned()
-    if source not in roots:
+    root = _pinned().get(source) or _registered().get(source)  # asked for once per image
+    if root is None:
+        known = sorted(_registered() | _pinned())
         raise ValueError(
-            f"{shard!r} is no file, and no source {source!r} was ingested, known: {sorted(roots)}; run its ingest, "
+            f"{shard!r} is no file, and no source {source!r} was ingested, known: {known}; run its ingest, "
             "or set EVERGREEN_SOURCES='{\"" + source + '": "/path"}\''
         )
-    return join(roots[source], relative)
+    return join(root, relative)
 
 
 def located(path: str) -> str:
