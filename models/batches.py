@@ -1,68 +1,141 @@
 """From a step plan to batches: any iteration's batch is a pure function of (plan, seed, iteration)."""
 
-import io
+import math
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from functools import cached_property
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from PIL import Image
 from torch import Tensor
 
-from data_catalog.reading import read_sample
+from data_catalog.reading import read_samples
 from data_catalog.seeds import rng
 from data_catalog.store import read_table
 from data_catalog.stream import StepPlan
+from models.decoding import DamagedImage, decode, empty_batch, write_centre, write_crop
 
 CROP_AREA = (0.9, 1.0)  # share of the image a training crop covers
 CROP_ASPECT = (3 / 4, 4 / 3)  # width over height
-_TRIES = 10
+MOST_WORKERS = 16  # decoding threads; each has a batch in memory
+_TRIES = 10  # boxes drawn per crop
+_TRIES_TO_REPLACE = 20  # samples drawn for a damaged one: where so many are damaged, something else is wrong
+_READ_AT_ONCE = 128  # encoded images in memory per thread
 _KEPT_PIXELS, _KEPT_IMAGES = 64 * 64, 30_000  # decoded images kept per step: at most 0.4 GB, and only tiny ones
 _KEPT_TEXTS = 50_000
-_BATCH_WORKERS = 2
 
 Job = TypeVar("Job")
 Loaded = TypeVar("Loaded")
+OnDamaged = Literal["fail", "replace"]  # what becomes of a sample of a step that does not decode
+
+
+class Replaced(NamedTuple):
+    """A draw of a step that was not trained on, since its image is damaged."""
+
+    row: int  # of the step plan
+    by: int  # row whose image and text took its place
+    reason: str
 
 
 class Batch(NamedTuple):
     """One iteration's samples, rows in the order update, buffer, pretraining."""
 
-    images: Tensor  # uint8 [batch, 3, size, size]
+    images: Tensor  # uint8 [batch, 3, size, size], channels last
     tokens: Tensor  # int64 [batch, context]
+    replaced: tuple[Replaced, ...] = ()
 
 
 class StepBatches:
-    """The batches of one step, decoded ahead of their use; small images and token ids are kept for their next draw."""
+    """The batches of one step, decoded ahead of their use; small images and token ids are kept for their next draw.
 
-    def __init__(self, plan: StepPlan, size: int, tokenize: Callable[[Sequence[str]], Tensor], seed: int):
+    An image that does not decode stops the step, or with `on_damaged="replace"` another draw of the same pool takes
+    its place: which one is decided by (plan, seed, iteration, position) alone, and the batch says so.
+    """
+
+    def __init__(
+        self,
+        plan: StepPlan,
+        size: int,
+        tokenize: Callable[[Sequence[str]], Tensor],
+        seed: int,
+        on_damaged: OnDamaged = "fail",
+    ):
         self._rows = read_table(plan.digest, ["shard", "offset", "length", "hash", "text"])
         self._plan, self._size, self._tokenize, self._seed = plan, size, tokenize, seed
-        self._decoded: dict[bytes, Image.Image] = {}
+        self._on_damaged = on_damaged
+        self._decoded: dict[Hashable, np.ndarray] = {}
         self._tokens: dict[str, Tensor] = {}
 
     def batch(self, iteration: int) -> Batch:
-        """The batch of `iteration`, decoded now."""
-        rows = self._rows.slice(iteration * self._plan.batch_size, self._plan.batch_size)
-        draws = rng(self._seed, "crop", self._plan.step, iteration)
-        images = self._images(rows)
-        boxes = crop_boxes(np.array([image.size for image in images]), draws)
-        crops = [
-            _resized(image.crop(tuple(box)), self._size) for image, box in zip(images, boxes.tolist(), strict=True)
-        ]
-        return Batch(_stacked(crops), self._token_ids(rows["text"].to_pylist()))
+        """The batch of `iteration`, decoded now; raises ValueError for an image that cannot be used."""
+        first, count = iteration * self._plan.batch_size, self._plan.batch_size
+        texts = self._rows["text"].slice(first, count).to_pylist()
+        crops = TrainingCrops(count, rng(self._seed, "crop", self._plan.step, iteration))
+        images, replaced = empty_batch(count, self._size), []
+        for position, image in enumerate(self._images(first, count)):
+            if isinstance(image, DamagedImage):
+                by, instead = self._replacement(first + position, iteration, position, image)
+                replaced.append(Replaced(first + position, by, str(image)))
+                image, texts[position] = instead, self._rows["text"][by].as_py()
+            height, width = image.shape[:2]
+            write_crop(image, crops.box(position, width, height), images[position])
+        return Batch(images, self._token_ids(texts), tuple(replaced))
 
-    def _images(self, rows: pa.Table) -> list[Image.Image]:
-        hashes = rows["hash"].to_pylist()
-        missing = [i for i, key in enumerate(hashes) if key not in self._decoded]
-        fresh = dict(zip(missing, map(decode, read_blobs(rows.take(pa.array(missing, pa.int64())))), strict=True))
-        for i, image in fresh.items():
-            if image.width * image.height <= _KEPT_PIXELS and len(self._decoded) < _KEPT_IMAGES:
-                self._decoded[hashes[i]] = image
-        return [fresh[i] if i in fresh else self._decoded[key] for i, key in enumerate(hashes)]
+    def ahead(self, start: int) -> Iterator[Batch]:
+        """The batches from `start` to the end of the step, a few of them prepared in the background."""
+        return read_ahead(self.batch, range(start, self._plan.iterations), min(os.cpu_count() or 1, MOST_WORKERS))
+
+    def _images(self, first: int, count: int) -> Iterator[np.ndarray | DamagedImage]:
+        """The images of `count` rows of the plan from `first`, decoded one at a time."""
+        for start in range(first, first + count, _READ_AT_ONCE):
+            rows = self._rows.slice(start, min(_READ_AT_ONCE, first + count - start))
+            keys = _keys(rows)
+            missing = [i for i, key in enumerate(keys) if key not in self._decoded]
+            blobs = dict(zip(missing, read_samples(rows.take(pa.array(missing, pa.int64()))), strict=True))
+            for i, key in enumerate(keys):
+                yield self._fresh(key, blobs.pop(i)) if i in blobs else self._decoded[key]
+
+    def _fresh(self, key: Hashable, blob: bytes) -> np.ndarray | DamagedImage:
+        try:
+            image = decode(blob)
+        except DamagedImage as error:
+            return error
+        if image.shape[0] * image.shape[1] <= _KEPT_PIXELS and len(self._decoded) < _KEPT_IMAGES:
+            self._decoded[key] = image
+        return image
+
+    def _replacement(self, row: int, iteration: int, position: int, damage: DamagedImage) -> tuple[int, np.ndarray]:
+        """Another row of the same pool, and its image; raises ValueError if there shall be or is none."""
+        if self._on_damaged == "fail":
+            raise ValueError(self._complaint(row, damage, "")) from damage
+        candidates = np.flatnonzero(self._pools == self._pools[row])
+        draws = rng(self._seed, "replacement", self._plan.step, iteration, position)
+        for by in draws.choice(candidates, _TRIES_TO_REPLACE).tolist():
+            (image,) = self._images(by, 1)
+            if not isinstance(image, DamagedImage):
+                return by, image
+        raise ValueError(
+            self._complaint(row, damage, f"; nor do {_TRIES_TO_REPLACE} others of its pool that were drawn instead")
+        ) from damage
+
+    def _complaint(self, row: int, damage: DamagedImage, more: str) -> str:
+        identity = read_table(self._plan.digest, ["id"])["id"][row].as_py()
+        return (
+            f"step {self._plan.step} draws {identity}, which does not decode: {_place(self._rows, row)}: {damage}"
+            f"{more}. Ingest its source with `check: decode`, which keeps such images out of every stream, or take it "
+            f"out with `evergreen forget --sample {identity}`, or train with `on_damaged: replace`"
+        )
+
+    @cached_property
+    def _pools(self) -> np.ndarray:
+        """The pool of each row, as a number."""
+        pools = read_table(self._plan.digest, ["pool"])["pool"].cast(pa.string())
+        return pc.index_in(pools, value_set=pc.unique(pools)).to_numpy()
 
     def _token_ids(self, texts: list[str]) -> Tensor:
         fresh = list(dict.fromkeys(text for text in texts if text not in self._tokens))
@@ -71,9 +144,31 @@ class StepBatches:
             self._tokens.update(ids)
         return torch.stack([ids[text] if text in ids else self._tokens[text] for text in texts])
 
-    def ahead(self, start: int) -> Iterator[Batch]:
-        """The batches from `start` to the end of the step, a few of them prepared in the background."""
-        return read_ahead(self.batch, range(start, self._plan.iterations), _BATCH_WORKERS)
+
+class TrainingCrops:
+    """The random crops of one batch; the box at a position depends on the size of its own image alone.
+
+    Area and log aspect ratio are uniform; where none of ten tries fits inside the image, the largest centred crop of
+    an allowed aspect is taken (FoMo-in-Flux, arXiv 2408.14471, appendix).
+    """
+
+    def __init__(self, count: int, draws: np.random.Generator):
+        self._areas = draws.uniform(*CROP_AREA, (count, _TRIES)).tolist()
+        self._aspects = np.exp(draws.uniform(*np.log(CROP_ASPECT), (count, _TRIES))).tolist()
+        self._corners = draws.random((count, 2)).tolist()
+
+    def box(self, position: int, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of the crop at a position of the batch, of an image of this size."""
+        for area, aspect in zip(self._areas[position], self._aspects[position], strict=True):
+            pixels = area * (width * height)
+            wide, high = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+            if 0 < wide <= width and 0 < high <= height:
+                across, down = self._corners[position]
+                left, top = int(across * (width - wide + 1)), int(down * (height - high + 1))
+                return left, top, left + wide, top + high
+        wide, high = min(width, round(height * CROP_ASPECT[1])), min(height, round(width / CROP_ASPECT[0]))
+        left, top = (width - wide) // 2, (height - high) // 2
+        return left, top, left + wide, top + high
 
 
 def read_ahead(load: Callable[[Job], Loaded], jobs: Iterable[Job], workers: int) -> Iterator[Loaded]:
@@ -91,64 +186,43 @@ def read_ahead(load: Callable[[Job], Loaded], jobs: Iterable[Job], workers: int)
             pool.shutdown(cancel_futures=True)
 
 
+def images_for_evaluation(rows: pa.Table, size: int) -> Tensor:
+    """The images of rows with columns shard, offset, length and hash, as `decode_for_evaluation` gives them.
+
+    Raises ValueError naming the place of an image that does not decode.
+    """
+    images = empty_batch(rows.num_rows, size)
+    for start in range(0, rows.num_rows, _READ_AT_ONCE):
+        for row, blob in enumerate(read_samples(rows.slice(start, _READ_AT_ONCE)), start):
+            try:
+                write_centre(decode(blob), images[row])
+            except DamagedImage as damage:
+                raise ValueError(
+                    f"an image to evaluate on does not decode: {_place(rows, row)}: {damage}. Ingest its source with "
+                    "`check: decode` and compose the evaluation set again; scores on fewer images mean something else"
+                ) from damage
+    return images
+
+
 def decode_for_evaluation(blobs: Sequence[bytes], size: int) -> Tensor:
-    """Shorter side to `size` (bicubic), centre crop: uint8 [images, 3, size, size]."""
-    return _stacked([_centre(decode(blob), size) for blob in blobs])
-
-
-def decode(blob: bytes) -> Image.Image:
-    """An encoded image as RGB."""
-    with Image.open(io.BytesIO(blob)) as image:
-        return image.convert("RGB")
+    """Shorter side to `size` (bicubic), centre crop: uint8 [images, 3, size, size], channels last."""
+    images = empty_batch(len(blobs), size)
+    for image, blob in zip(images, blobs, strict=True):
+        write_centre(decode(blob), image)
+    return images
 
 
 def read_blobs(rows: pa.Table) -> list[bytes]:
     """The encoded images of rows with columns shard, offset, length and hash."""
-    columns = (rows[name].to_pylist() for name in ("shard", "offset", "length", "hash"))
-    return [read_sample(*row) for row in zip(*columns, strict=True)]
+    return read_samples(rows)
 
 
-def crop_boxes(sizes: np.ndarray, draws: np.random.Generator) -> np.ndarray:
-    """A random training crop per image: int [images, 4] as left, top, right, bottom.
-
-    `sizes`: [images, 2] as width, height. Area and log aspect ratio are uniform; where none of ten tries fits inside
-    the image, the largest centred crop of an allowed aspect is taken (FoMo-in-Flux, arXiv 2408.14471, appendix).
-    """
-    count = len(sizes)
-    area = draws.uniform(*CROP_AREA, (count, _TRIES)) * sizes.prod(1, keepdims=True)
-    aspect = np.exp(draws.uniform(*np.log(CROP_ASPECT), (count, _TRIES)))
-    tried = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], -1).round().astype(int)  # [images, tries, 2]
-    fits = (tried <= sizes[:, None]).all(-1) & (tried > 0).all(-1)
-    chosen = tried[np.arange(count), fits.argmax(1)]
-    crop = np.where(fits.any(1, keepdims=True), chosen, _largest(sizes))
-    corner = np.floor(draws.random((count, 2)) * (sizes - crop + 1)).astype(int)
-    corner = np.where(fits.any(1, keepdims=True), corner, (sizes - crop) // 2)
-    return np.concatenate([corner, corner + crop], 1)
+def _keys(rows: pa.Table) -> list[Hashable]:
+    """What tells images apart: their hash, or where it is unknown, their place."""
+    columns = (rows[name].to_pylist() for name in ("hash", "shard", "offset"))
+    return [hash or (shard, offset) for hash, shard, offset in zip(*columns, strict=True)]
 
 
-def _largest(sizes: np.ndarray) -> np.ndarray:
-    width, height = sizes[:, 0], sizes[:, 1]
-    low, high = CROP_ASPECT
-    return np.stack(
-        [
-            np.minimum(width, (height * high).round().astype(int)),
-            np.minimum(height, (width / low).round().astype(int)),
-        ],
-        1,
-    )
-
-
-def _centre(image: Image.Image, size: int) -> Image.Image:
-    width, height = image.size
-    shorter = min(width, height)
-    scaled = image.resize((size * width // shorter, size * height // shorter), Image.Resampling.BICUBIC)
-    left, top = round((scaled.width - size) / 2), round((scaled.height - size) / 2)
-    return scaled.crop((left, top, left + size, top + size))
-
-
-def _resized(image: Image.Image, size: int) -> Image.Image:
-    return image.resize((size, size), Image.Resampling.BICUBIC)
-
-
-def _stacked(images: Sequence[Image.Image]) -> Tensor:
-    return torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).contiguous()
+def _place(rows: pa.Table, row: int) -> str:
+    shard, offset, length = (rows[name][row].as_py() for name in ("shard", "offset", "length"))
+    return f"{length} bytes at {offset} of {shard}"
