@@ -1,6 +1,7 @@
 """Which samples show the same picture: equal bytes, or perceptual hashes that differ in a few bits."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from typing import Literal
 
 import numpy as np
@@ -51,7 +52,7 @@ class DuplicateGroups(Ref):
     groups: dict[str, int]  # kind -> groups of at least two
     samples: dict[str, int]  # kind -> samples in them
     compared: dict[str, int]  # kind -> samples that could be compared
-    not_compared: dict[str, int]  # kind -> samples that could not: indexed unread, so without a hash
+    not_compared: dict[str, int]  # kind -> samples that were not: indexed unread, so without a hash, or no candidates
     flat: int = 0  # samples whose perceptual hash says nothing, a plain area or one gradient: compared exactly alone
 
 
@@ -64,7 +65,8 @@ def find_duplicates(
 
     Raises ValueError if `search` names a dataset that is not there.
     """
-    chosen = sorted(searched(datasets, search), key=lambda dataset: dataset.name)
+    looked_at = is_searched(search, [dataset.name for dataset in datasets])
+    chosen = sorted(compress(datasets, looked_at), key=lambda dataset: dataset.name)
     rows = pa.concat_tables([store.read_table(d.digest, MEMBER).replace_schema_metadata(None) for d in chosen])
     found: dict[str, tuple[np.ndarray, pa.Table]] = {}
     if "exact" in search.kinds:
@@ -74,15 +76,15 @@ def find_duplicates(
         phash = _column(chosen, "phash")
         labels = _close(phash, search.perceptual_distance, progress)
         found["perceptual"] = labels, group_table("perceptual", rows, labels, _bits_apart(phash))
-    return store_groups({dataset.name: dataset.digest for dataset in chosen}, found, search=search)
+    tables = {dataset.name: dataset.digest for dataset in chosen}
+    return store_groups(tables, found, stage="find_duplicates", search=search)
 
 
-def searched(datasets: Sequence[DatasetRef], search: DuplicateSearch) -> list[DatasetRef]:
-    """The datasets that `search` looks at; raises ValueError that names the others."""
-    names = {dataset.name for dataset in datasets}
-    if unknown := sorted(set(search.datasets or ()) - names):
+def is_searched(search: DuplicateSearch, names: Sequence[str]) -> list[bool]:
+    """Whether `search` looks at each of the datasets `names`; raises ValueError that tells what it names in vain."""
+    if unknown := sorted(set(search.datasets or ()) - set(names)):
         raise ValueError(f"`datasets` names {', '.join(unknown)}, which no source holds; found: {sorted(names)}")
-    return [dataset for dataset in datasets if search.datasets is None or dataset.name in search.datasets]
+    return [search.datasets is None or name in search.datasets for name in names]
 
 
 def group_table(
@@ -122,7 +124,7 @@ def store_groups(
     labels = {kind: labels for kind, (labels, _) in sorted(found.items())}
     table = pa.concat_tables([DUPLICATES.empty_table(), *tables]).combine_chunks()
     return DuplicateGroups(
-        digest=store.write_table(table, stage="find_duplicates", datasets=dict(datasets), **origin),
+        digest=store.write_table(table, datasets=dict(datasets), **origin),
         datasets=dict(datasets),
         groups=groups,
         samples={kind: found[kind][1].num_rows for kind in labels},
