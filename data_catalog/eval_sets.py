@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_catalog import store
+from data_catalog.exclusions import Exclusions
 from data_catalog.refs import Ref
 from data_catalog.shards import DatasetRef, facts
 
@@ -18,6 +19,7 @@ class EvalSet(Ref):
 
     Classification: `texts` are the class prompts in target order and the table's `target` indexes them.
     Retrieval: `texts` are all captions and those with first_text <= index < last_text belong to an image.
+    Where leaks are known, the table's `clean` says which images have no duplicate among the training images.
     """
 
     name: str
@@ -26,15 +28,22 @@ class EvalSet(Ref):
     samples: int
 
 
-def compose_eval_set(dataset: DatasetRef, split: str = "test") -> EvalSet:
-    """The images of `split` in the order of the metadata file, with all class prompts or all their captions."""
+def compose_eval_set(dataset: DatasetRef, split: str = "test", leaked: Exclusions | None = None) -> EvalSet:
+    """The images of `split` in the order of the metadata file, with all class prompts or all their captions.
+
+    `leaked`: evaluation images of any datasets that were trained on (`leaks`); without it none is called clean or not.
+    """
     samples = store.read_table(dataset.digest).filter(pc.field("split") == split)
     if not samples.num_rows:
         raise ValueError(f"{dataset.name} has no sample in split {split!r}, only in {sorted(dataset.samples)}")
     texts, first, last = _prompts(dataset, samples) if dataset.kind == "classification" else _captions(dataset, samples)
     images = samples.select(IMAGE_COLUMNS).replace_schema_metadata(None)
-    images = images.append_column("first_text", first).append_column("last_text", last).combine_chunks()
-    origin = {"stage": "compose_eval_set", "dataset": dataset, "split": split}
+    images = images.append_column("first_text", first).append_column("last_text", last)
+    if leaked is not None:
+        trained_on = store.read_table(leaked.digest, ["sample"])["sample"]
+        images = images.append_column("clean", pc.invert(pc.is_in(images["id"], trained_on.combine_chunks())))
+    images = images.combine_chunks()
+    origin = {"stage": "compose_eval_set", "dataset": dataset, "split": split} | ({"leaked": leaked} if leaked else {})
     return EvalSet(
         digest=store.write_table(images, **origin),
         name=dataset.name,

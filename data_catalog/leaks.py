@@ -100,9 +100,9 @@ def _belongs(table: pa.Table, split: str, datasets: Collection[str] | None) -> n
 
 
 def _partners(table: pa.Table, subject: np.ndarray, partner: np.ndarray) -> dict[str, str]:
-    """Sample -> reason for the rows `subject` whose group has an earlier, or a different, row `partner`.
+    """Sample -> reason, for the rows `subject` with a row `partner` in their group; the first such row is named.
 
-    A sample that is both is explained by the first of its group, which itself has no partner.
+    Where the first partner is the row itself, it has none: of training samples among themselves the first one stays.
     """
     group = table["group"].to_numpy()
     first = np.full(group.max(initial=-1) + 1, -1)

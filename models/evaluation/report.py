@@ -11,6 +11,7 @@ from data_catalog.refs import Ref, Spec
 from data_catalog.store_files import write_atomically
 from data_catalog.stream import StepSummary
 
+CLEAN = "_clean"  # ends the name of a metric over the images without a duplicate among the training images
 SUMMARY_METRICS = ("accuracy_top1", "recall_at_5")  # one of them per dataset enters the summaries (reference 9.2)
 NOTICEABLE = 0.01  # smaller changes of a summary are called none in the verdict
 
@@ -109,6 +110,22 @@ class StreamReport(Ref):
 def primary(report: EvalReport) -> dict[str, float]:
     """Dataset -> the one value that enters the summaries: top-1 accuracy or recall@5."""
     return {score.dataset: score.value for score in report.scores if score.metric in SUMMARY_METRICS}
+
+
+def clean_metric(metric: str) -> str:
+    """The name of `metric` over the clean images alone; it never enters the summaries."""
+    return metric + CLEAN
+
+
+def evaluation_rows(report: EvalReport) -> list[dict[str, str | int | float | None]]:
+    """One row per dataset and metric, with the clean value beside the full one if any is known."""
+    clean = {(score.dataset, score.metric): score for score in report.scores if score.metric.endswith(CLEAN)}
+    rows = []
+    for score in (score for score in report.scores if not score.metric.endswith(CLEAN)):
+        other = clean.get((score.dataset, clean_metric(score.metric)))
+        known = {"clean": other and other.value, "clean_samples": other and other.samples} if clean else {}
+        rows.append(score.model_dump() | known)
+    return rows
 
 
 def knowledge_accumulation(report: EvalReport, adaptation: Sequence[str]) -> float:

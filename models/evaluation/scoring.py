@@ -1,11 +1,13 @@
 """Scores a checkpoint on any number of evaluation sets in one pass over their images (performance.md section 7)."""
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -14,9 +16,10 @@ from data_catalog.eval_sets import EvalSet
 from models import embeddings
 from models.checkpoints import CheckpointRef
 from models.evaluation import kept_scores
-from models.evaluation.report import EvalReport, Score
-from models.evaluation.retrieval import recall_at_k
-from models.evaluation.zero_shot import count_hits
+from models.evaluation.ranking import hits_at
+from models.evaluation.report import EvalReport, Score, clean_metric
+from models.evaluation.retrieval import recall_at_k, restricted
+from models.evaluation.zero_shot import class_ranks
 
 TOP_5_CLASSES = 10  # with fewer classes the top-5 accuracy says little
 
@@ -72,15 +75,21 @@ def _classification(
 ) -> tuple[Score, ...]:
     targets = _targets(eval_set, len(classes)).to(classes.device)
     names = {"accuracy_top1": 1} | ({"accuracy_top5": 5} if len(classes) >= TOP_5_CLASSES else {})
-    hits = torch.zeros(len(names), dtype=torch.int64, device=classes.device)
-    finite = classes.isfinite().all()
+    ranks, finite = [], classes.isfinite().all()
     for images in features:
         answers, targets = targets[: len(images)], targets[len(images) :]
-        hits += count_hits(images, classes, answers, tuple(names.values()))
+        ranks.append(class_ranks(images, classes, answers))
         finite &= images.isfinite().all()
     _refuse_not_finite(finite, eval_set, checkpoint)
-    values = zip(names, hits.tolist(), strict=True)
-    return tuple(_score(eval_set, metric, count / eval_set.samples) for metric, count in values)
+
+    def accuracies(rows: Tensor) -> list[float]:
+        return [count / len(rows) for count in hits_at(rows, tuple(names.values())).tolist()]
+
+    ranks = torch.cat(ranks)
+    scores = _scores(eval_set, names, accuracies(ranks), len(ranks))
+    if (clean := _clean(eval_set)) is None:
+        return scores
+    return scores + _scores(eval_set, map(clean_metric, names), accuracies(ranks[clean.to(ranks.device)]), len(clean))
 
 
 def _retrieval(
@@ -90,12 +99,28 @@ def _retrieval(
     _refuse_not_finite(images.isfinite().all() & texts.isfinite().all(), eval_set, checkpoint)
     names = {"recall_at_1": 1, "recall_at_5": 5}
     owners = _owners(eval_set, len(texts)).to(texts.device)
-    values = zip(names, recall_at_k(images, texts, owners, tuple(names.values())), strict=True)
-    return tuple(_score(eval_set, metric, value) for metric, value in values)
+    scores = _scores(eval_set, names, recall_at_k(images, texts, owners, tuple(names.values())), len(images))
+    if (clean := _clean(eval_set)) is None:
+        return scores
+    kept = restricted(images, texts, owners, clean.to(images.device))
+    return scores + _scores(eval_set, map(clean_metric, names), recall_at_k(*kept, tuple(names.values())), len(clean))
 
 
-def _score(eval_set: EvalSet, metric: str, value: float) -> Score:
-    return Score(dataset=eval_set.name, metric=metric, value=value, samples=eval_set.samples)
+def _clean(eval_set: EvalSet) -> Tensor | None:
+    """Positions of the clean images; None where leaks are unknown and, with a line in the log, where none is clean."""
+    if "clean" not in pq.read_schema(store.locate(eval_set.digest)).names:
+        return None
+    column = store.read_table(eval_set.digest, ["clean"])["clean"]
+    clean = torch.from_numpy(column.to_numpy().copy()).nonzero().flatten()
+    if len(clean):
+        return clean
+    logging.getLogger(__name__).warning("every image of %s was trained on: it has no clean scores", eval_set.name)
+    return None
+
+
+def _scores(eval_set: EvalSet, metrics: Iterable[str], values: Iterable[float], samples: int) -> tuple[Score, ...]:
+    pairs = zip(metrics, values, strict=True)
+    return tuple(Score(dataset=eval_set.name, metric=name, value=value, samples=samples) for name, value in pairs)
 
 
 def _targets(eval_set: EvalSet, classes: int) -> Tensor:

@@ -3,17 +3,13 @@
 import torch
 from torch import Tensor
 
-from models.evaluation.ranking import hits_at, rank_of
+from models.evaluation.ranking import rank_of
 
 
-def count_hits(
-    images: Tensor, classes: Tensor, targets: Tensor, ks: tuple[int, ...] = (1,), chunk: int = 1024
-) -> Tensor:
-    """How many images have their class among the k most similar ones, for each k: [len(ks)] integers on the device.
+def class_ranks(images: Tensor, classes: Tensor, targets: Tensor, chunk: int = 1024) -> Tensor:
+    """How many classes come before the own one of each image: int64 [n] on the device; 0 is the right answer.
 
     `images` [n, dim], `classes` [classes, dim], `targets` [n]; at most `chunk` rows of logits exist at a time.
     """
-    hits = torch.zeros(len(ks), dtype=torch.int64, device=images.device)
-    for rows, answer in zip(images.split(chunk), targets.split(chunk), strict=True):
-        hits += hits_at(rank_of(rows @ classes.T, answer), ks)
-    return hits
+    parts = zip(images.split(chunk), targets.split(chunk), strict=True)
+    return torch.cat([rank_of(rows @ classes.T, answer) for rows, answer in parts])

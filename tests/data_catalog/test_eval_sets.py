@@ -6,6 +6,7 @@ import pytest
 
 from data_catalog import store
 from data_catalog.eval_sets import compose_eval_set
+from data_catalog.exclusions import exclude
 
 
 def test_classification_asks_for_all_classes_in_order(datasets):
@@ -25,3 +26,15 @@ def test_an_image_of_a_retrieval_set_owns_its_captions_by_position(datasets):
 def test_a_split_without_samples_is_an_error(datasets):
     with pytest.raises(ValueError, match=r"BROAD has no sample in split 'test', only in \['train'\]"):
         compose_eval_set(datasets["BROAD"])
+
+
+def test_leaked_images_are_not_clean(datasets):
+    images = store.read_table(compose_eval_set(datasets["SHAPES"]).digest)
+    leaked = exclude({images["id"][1].as_py(): "exact duplicate of x", "ELSEWHERE/test/1": ""}, "mark", "leaks")
+    marked = store.read_table(compose_eval_set(datasets["SHAPES"], leaked=leaked).digest)
+    assert marked["clean"].to_pylist() == [True, False, True]
+    assert marked.drop_columns(["clean"]).equals(images)
+
+
+def test_without_known_leaks_no_image_is_called_clean(datasets):
+    assert "clean" not in store.read_table(compose_eval_set(datasets["SHAPES"]).digest).column_names

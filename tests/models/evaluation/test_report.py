@@ -3,6 +3,8 @@ import pytest
 from models.evaluation.report import (
     EvalReport,
     Score,
+    clean_metric,
+    evaluation_rows,
     forgetting,
     geometric_mean,
     knowledge_accumulation,
@@ -97,3 +99,19 @@ def test_verdict_says_of_every_recipe_what_it_learned_and_kept(record):
 def test_table_has_a_row_for_the_start_and_for_every_step(record):
     assert [row["step"] for row in score_rows(record)] == [-1, *range(4), *range(4), *range(4)]
     assert "| zero-shot | start | 0.300 | 0.700 | 0.458 |" in markdown(record)
+
+
+def test_clean_values_stand_beside_the_full_ones():
+    full = Score(dataset="a", metric="accuracy_top1", value=0.5, samples=10)
+    clean = Score(dataset="a", metric=clean_metric("accuracy_top1"), value=0.25, samples=4)
+    other = Score(dataset="b", metric="recall_at_5", value=1, samples=3)
+    rows = evaluation_rows(EvalReport(checkpoint="x", scores=(full, clean, other)))
+    assert rows == [
+        full.model_dump() | {"clean": 0.25, "clean_samples": 4},
+        other.model_dump() | {"clean": None, "clean_samples": None},
+    ]
+
+
+def test_without_known_leaks_the_rows_are_the_scores():
+    score = Score(dataset="a", metric="accuracy_top1", value=0.5, samples=10)
+    assert evaluation_rows(EvalReport(checkpoint="x", scores=(score,))) == [score.model_dump()]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.evaluation.retrieval import recall_at_k
+from models.evaluation.retrieval import recall_at_k, restricted
 
 TOY = torch.tensor([[0.9, 0.1, 0.3, 0.2], [0.2, 0.8, 0.7, 0.1]])  # reference 9.1: 2 images, 4 captions
 
@@ -26,3 +26,9 @@ def test_chunks_do_not_change_the_recall(chunk):
 def test_an_image_without_a_text_is_refused():
     with pytest.raises(ValueError, match="position 1"):
         recall_at_k(torch.eye(2), torch.eye(2), torch.tensor([0, 0]), (1,))
+
+
+def test_restricted_sets_keep_the_images_with_their_texts():
+    images, texts, owners = restricted(torch.eye(3), TOY.T[:, :1], torch.tensor([2, 0, 1, 2]), torch.tensor([0, 2]))
+    assert images.tolist() == [[1, 0, 0], [0, 0, 1]] and owners.tolist() == [1, 0, 1]
+    assert torch.equal(texts, TOY.T[[0, 1, 3], :1])

@@ -13,6 +13,7 @@ from data_catalog.eval_sets import EvalSet
 from models import clip, embeddings
 from models.checkpoints import load, save
 from models.evaluation import kept_scores
+from models.evaluation.report import primary
 from models.evaluation.scoring import evaluate
 
 PROMPTS = ["a red square", "a green square", "a blue square"]
@@ -142,6 +143,47 @@ def test_target_without_a_class_is_refused(tiny, tmp_path, eval_sets):
     wrong = eval_set(tmp_path, "wrong", "classification", PROMPTS, [0, 3])
     with pytest.raises(ValueError, match="wrong has targets outside its 3 classes"):
         evaluate(tiny, [wrong])
+
+
+def marked(eval_set, clean):
+    """`eval_set` with a mark on each image: whether it is clean."""
+    table = store.read_table(eval_set.digest).append_column("clean", pa.array(clean))
+    return eval_set.model_copy(update={"digest": store.write_table(table)})
+
+
+def alone(eval_set, kept):
+    """The images at the positions `kept` as a set of their own, with their own texts where they own some."""
+    rows, texts = store.read_table(eval_set.digest).take(kept).to_pylist(), json.loads(store.read_bytes(eval_set.texts))
+    if eval_set.kind == "retrieval":
+        texts = [text for row in rows for text in texts[row["first_text"] : row["last_text"]]]
+        rows = [row | {"first_text": 2 * i, "last_text": 2 * i + 2} for i, row in enumerate(rows)]
+    return EvalSet(
+        digest=store.write_table(pa.Table.from_pylist(rows)), name="alone", kind=eval_set.kind,
+        texts=store.write_bytes(json.dumps(texts).encode()), samples=len(rows),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("which, kept", [(0, [0, 1, 4, 9, 11]), (1, [3]), (2, [1, 2, 3])])
+def test_clean_scores_are_those_of_the_clean_images_alone(tiny, eval_sets, which, kept):
+    full, images = evaluate(tiny, [eval_sets[which]]), eval_sets[which].samples
+    both = evaluate(tiny, [marked(eval_sets[which], [i in kept for i in range(images)])])
+    count, subset = len(full.scores), evaluate(tiny, [alone(eval_sets[which], kept)])
+    assert both.scores[:count] == full.scores
+    assert [(s.metric, s.value, s.samples) for s in both.scores[count:]] == [
+        (f"{s.metric}_clean", s.value, len(kept)) for s in subset.scores
+    ]
+
+
+def test_clean_scores_cost_no_image_more_and_stay_out_of_the_summaries(tiny, eval_sets, decoded):
+    report = evaluate(tiny, [marked(eval_sets[0], [True] * 6 + [False] * 6)])
+    assert sum(decoded) == 12
+    assert primary(report) == {"first": values(report)["first", "accuracy_top1"]}
+
+
+def test_a_set_that_leaked_whole_has_no_clean_scores_and_says_so(tiny, eval_sets, caplog):
+    report = evaluate(tiny, [marked(eval_sets[1], [False] * 5)])
+    assert list(values(report)) == [("second", "accuracy_top1")]
+    assert "every image of second was trained on" in caplog.text
 
 
 def test_sets_named_twice_are_refused(tiny, eval_sets):
