@@ -6,7 +6,10 @@ one writes. Connections are opened for one transaction and closed, so the wait i
 
 import contextlib
 import fcntl
-import json
+import logging
+import os
+import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -14,63 +17,81 @@ from pathlib import Path
 
 import duckdb
 
-from data_catalog import store
+from data_catalog import catalog_rows, decisions, recorded
 from data_catalog.captions import CaptionRef
+from data_catalog.duplicates import DuplicateGroups
+from data_catalog.exclusions import Exclusions
 from data_catalog.places import catalog_path
-from data_catalog.refs import Spec
-from data_catalog.shards import DatasetRef, facts
-from data_catalog.store_files import make_folder
+from data_catalog.recorded import RecordedStream, TrainedStep
+from data_catalog.shards import DatasetRef
+from data_catalog.store_files import make_folder, replacing
 from data_catalog.stream import StreamPlan
 
-MIGRATIONS = ("schema.sql",)  # applied in order, each once; never edit one that was released
-WAIT_SECONDS = 60.0  # how long to wait for another process before giving up
+log = logging.getLogger(__name__)
+
+MIGRATIONS = ("schema.sql", "schema_2.sql")  # applied in order, each once; never edit one that was released
+WRITABLE = "STORAGE_VERSION 'v1.5.0'"  # the file can be opened by every DuckDB that we run with
+SETTINGS = {"memory_limit": "1GB", "python_enable_replacements": False}
+WAIT_SECONDS = 60.0  # how long to wait for another process before giving up (EVERGREEN_CATALOG_WAIT_SECONDS)
 
 
-def record_ingest(datasets: list[DatasetRef], captions: list[CaptionRef]) -> bool:
+class CatalogInUse(TimeoutError):
+    """Another process had the catalog open for longer than we wait."""
+
+
+class DamagedCatalog(ValueError):
+    """The file is no catalog that can be read; it can be made again from the store."""
+
+
+def record_ingest(datasets: Sequence[DatasetRef], captions: Sequence[CaptionRef]) -> bool:
     """Make the catalog hold these datasets and captions; False, with the file untouched, if it already does.
 
     A dataset that changed replaces its samples; captions are versions beside each other.
     """
-    if not any(_unrecorded(_recorded(), datasets, captions)):
+    recorded.remember([*datasets, *captions])
+    if not any(_unrecorded(query(_RECORDED), datasets, captions)):
         return False
-    with _writing() as db:  # looked up again: another run may have recorded some of it meanwhile
-        fresh, said = _unrecorded(_recorded(db), datasets, captions)
+    with writing() as db:  # looked up again: another run may have recorded some of it meanwhile
+        fresh, said = _unrecorded(_rows(db, _RECORDED), datasets, captions)
         for dataset in fresh:
-            _replace_dataset(db, dataset)
+            catalog_rows.replace_dataset(db, dataset)
         for ref in said:
-            _add_captions(db, ref)
+            catalog_rows.add_captions(db, ref)
     return True
 
 
-class TrainedStep(Spec):
-    """One step of one recipe of a stream: the data it saw and the checkpoint it made, by digest."""
-
-    recipe: str
-    step: int
-    step_plan: str
-    checkpoint: str
-
-
-def record_stream(name: str, plan: StreamPlan, steps: Sequence[TrainedStep]) -> bool:
+def record_stream(
+    name: str, plan: StreamPlan, steps: Sequence[TrainedStep], exclusions: Sequence[Exclusions] = ()
+) -> bool:
     """Record the stream called `name`: which samples arrive when, what each step trained on and what came of it.
 
     Replaces what was recorded under that name; False, with the file untouched, if it is recorded like this already.
+    `exclusions`: what it was planned without.
     """
-    rows = sorted((s.recipe, s.step, s.step_plan, s.checkpoint) for s in steps)
-    if _recorded_stream(name) == (plan.digest, rows):
+    ordered = tuple(sorted(steps, key=lambda step: (step.recipe, step.step)))
+    fact = RecordedStream(name=name, plan=plan, steps=ordered, exclusions=tuple(exclusions))
+    is_news = recorded.remember([fact])
+    if not is_news and _recorded_stream(name) == (plan.digest, ordered):
         return False
-    with _writing() as db:
-        for table, column in (("streams", "name"), ("stream_members", "stream"), ("steps", "stream")):
-            db.execute(f"DELETE FROM {table} WHERE {column} = ?", [name])
-        db.execute(
-            "INSERT INTO streams VALUES (?, ?, ?, ?)", [name, plan.digest, len(plan.steps), plan.pretraining_samples]
-        )
-        db.execute("INSERT INTO stream_members SELECT ?, step, id FROM read_parquet(?)", [name, _file(plan.digest)])
-        for row in rows:
-            db.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?)", [name, *row])
-        for step_plan in sorted({step.step_plan for step in steps}):
-            _add_draws(db, step_plan)
+    with writing() as db:
+        catalog_rows.replace_stream(db, fact)
     return True
+
+
+def record_duplicates(groups: DuplicateGroups) -> bool:
+    """Record groups of samples that show the same picture, beside earlier ones; False if they are there already."""
+    recorded.remember([groups])
+    if query("SELECT 1 FROM ingest_runs WHERE digest = ?", [groups.digest]):
+        return False
+    with writing() as db:
+        catalog_rows.add_duplicates(db, groups)
+    return True
+
+
+def record_decisions() -> None:
+    """Make the catalog hold every decision of the ledger, as any other writing does by the way."""
+    with writing():
+        pass
 
 
 def query(sql: str, parameters: list | None = None) -> list[dict]:
@@ -78,217 +99,138 @@ def query(sql: str, parameters: list | None = None) -> list[dict]:
 
     One SELECT on the tables of the catalog: whatever writes, or reaches for a file or an address, raises ValueError.
     """
-    if not catalog_path().is_file():
+    path = catalog_path()
+    if not path.is_file():
         return []
-    with _turn(exclusive=False), _attached("READ_ONLY") as db:
-        db.execute("SET enable_external_access = false; SET lock_configuration = true")
-        try:
-            kinds = [statement.type for statement in db.extract_statements(sql)]
-            if kinds != [duckdb.StatementType.SELECT]:
-                raise ValueError(
-                    f"the catalog answers one SELECT at a time, not {[kind.name for kind in kinds]}: {sql!r}"
-                )
-            return _rows(db, sql, parameters)
-        except duckdb.Error as error:
-            raise ValueError(f"the catalog cannot answer {sql!r}: {error}") from error
+    with turn(path, exclusive=False), attached(path, "READ_ONLY") as db:
+        version = _version(db, path)
+        if version == len(MIGRATIONS):
+            return _answer(db, sql, parameters)
+    if version == 0:  # all that ever happened is a transaction that failed
+        return []
+    record_decisions()  # brings the schema up to date
+    return query(sql, parameters)
 
 
 def summary() -> list[dict]:
     """Per dataset, by name: kind, digest, samples of each split; counts of concepts, captioned and refused samples."""
-    rows = _ask(
-        """
-        SELECT name AS dataset, kind, digest,
-               (SELECT count(*) FROM concepts c WHERE c.dataset = d.name) AS concepts,
-               (SELECT count(DISTINCT sample) FROM captions c WHERE c.dataset = d.name) AS captions,
-               (SELECT count(*) FROM quarantine q WHERE q.dataset = d.name) AS quarantined
-        FROM datasets d ORDER BY name
-        """
-    )
-    splits = _ask("SELECT dataset, split, count(*) AS samples FROM samples GROUP BY ALL ORDER BY ALL")
+    counts = {
+        row["dataset"]: row
+        for row in query(
+            "SELECT name AS dataset, kind, digest, 0 AS concepts, 0 AS captions, 0 AS quarantined FROM datasets "
+            "ORDER BY name"
+        )
+    }
+    for name, counted in (("concepts", "*"), ("captions", "DISTINCT sample"), ("quarantine", "*")):
+        for row in query(f"SELECT dataset, count({counted}) AS found FROM {name} GROUP BY dataset"):
+            if row["dataset"] in counts:
+                counts[row["dataset"]]["quarantined" if name == "quarantine" else name] = row["found"]
+    splits = query("SELECT dataset, split, count(*) AS samples FROM samples GROUP BY ALL ORDER BY ALL")
     return [
-        row | {"samples": {s["split"]: s["samples"] for s in splits if s["dataset"] == row["dataset"]}} for row in rows
+        row | {"samples": {s["split"]: s["samples"] for s in splits if s["dataset"] == name}}
+        for name, row in counts.items()
     ]
 
 
 def quarantined(dataset: str | None = None) -> list[dict]:
-    """What was refused and why (id, dataset, shard, reason), of one dataset or of all."""
-    return _ask(
-        "SELECT * FROM quarantine WHERE dataset = ? OR ? IS NULL ORDER BY dataset, id, reason", [dataset, dataset]
+    """What was refused and why (id, dataset, shard, code, reason), of one dataset or of all."""
+    return query(
+        "SELECT id, dataset, shard, code, reason FROM quarantine WHERE dataset = ? OR ? IS NULL "
+        "ORDER BY dataset, id, reason",
+        [dataset, dataset],
     )
 
 
-def checkpoints_with_sample(sample_id: str) -> list[dict]:
-    """The checkpoints that a sample helped to train: stream, recipe, step, pool, number of draws, checkpoint."""
-    return _ask(
-        "SELECT stream, recipe, step, pool, draws, checkpoint FROM steps JOIN step_draws USING (step_plan) "
-        "WHERE sample = ? ORDER BY ALL",
-        [sample_id],
-    )
-
-
-def samples_of_checkpoint(checkpoint: str) -> list[dict]:
-    """What a checkpoint was trained on in its own step: dataset, concept, pool, samples and draws."""
-    return _ask(
-        "SELECT dataset, concept, pool, count(*) AS samples, sum(draws)::INTEGER AS draws FROM step_draws "
-        "WHERE step_plan IN (SELECT step_plan FROM steps WHERE checkpoint = ?) GROUP BY ALL ORDER BY ALL",
-        [checkpoint],
-    )
-
-
-def _recorded_stream(name: str) -> tuple[str, list[tuple]] | None:
-    found = _ask("SELECT digest FROM streams WHERE name = ?", [name])
-    steps = _ask("SELECT recipe, step, step_plan, checkpoint FROM steps WHERE stream = ? ORDER BY ALL", [name])
-    return (found[0]["digest"], [tuple(step.values()) for step in steps]) if found else None
-
-
-def _add_draws(db: duckdb.DuckDBPyConnection, step_plan: str) -> None:
-    if not db.execute("SELECT count(*) FROM step_draws WHERE step_plan = ?", [step_plan]).fetchone()[0]:
-        db.execute(
-            "INSERT INTO step_draws SELECT ?, pool, id, split_part(id, '/', 1), concept, count(*) FROM read_parquet(?) "
-            "GROUP BY ALL ORDER BY ALL",
-            [step_plan, _file(step_plan)],
-        )
+_RECORDED = """
+    SELECT 'samples' AS what, name AS dataset, digest FROM datasets
+    UNION SELECT what, dataset, digest FROM ingest_runs WHERE what = 'captions'
+"""
 
 
 def _unrecorded(
-    known: dict[tuple[str, str], set[str]], datasets: list[DatasetRef], captions: list[CaptionRef]
+    rows: list[dict], datasets: Sequence[DatasetRef], captions: Sequence[CaptionRef]
 ) -> tuple[list[DatasetRef], list[CaptionRef]]:
-    fresh = [dataset for dataset in datasets if known.get(("samples", dataset.name)) != {dataset.digest}]
-    return fresh, [ref for ref in captions if ref.digest not in known.get(("captions", ref.name), set())]
+    """Those of the datasets and captions that are not among the rows of _RECORDED."""
+    known = {(row["what"], row["dataset"], row["digest"]) for row in rows}
+    fresh = [dataset for dataset in datasets if ("samples", dataset.name, dataset.digest) not in known]
+    return fresh, [ref for ref in captions if ("captions", ref.name, ref.digest) not in known]
 
 
-def _recorded(db: duckdb.DuckDBPyConnection | None = None) -> dict[tuple[str, str], set[str]]:
-    """The digests the catalog holds now, by kind and dataset name."""
-    query = (
-        "SELECT 'samples' AS what, name AS dataset, digest FROM datasets "
-        "UNION SELECT what, dataset, digest FROM ingest_runs WHERE what = 'captions'"
+def _recorded_stream(name: str) -> tuple[str, tuple[TrainedStep, ...]] | None:
+    found = query("SELECT digest FROM streams WHERE name = ?", [name])
+    steps = query(
+        "SELECT recipe, step, step_plan, checkpoint, deployed FROM steps WHERE stream = ? ORDER BY recipe, step", [name]
     )
-    found: dict[tuple[str, str], set[str]] = {}
-    for row in _rows(db, query) if db else _ask(query):
-        found.setdefault((row["what"], row["dataset"]), set()).add(row["digest"])
-    return found
+    return (found[0]["digest"], tuple(TrainedStep(**step) for step in steps)) if found else None
 
 
-def _replace_dataset(db: duckdb.DuckDBPyConnection, dataset: DatasetRef) -> None:
-    for table, column in (
-        ("datasets", "name"),
-        ("samples", "dataset"),
-        ("concepts", "dataset"),
-        ("quarantine", "dataset"),
-    ):
-        db.execute(f"DELETE FROM {table} WHERE {column} = ?", [dataset.name])
-    known = facts(dataset)
-    db.execute(
-        "INSERT INTO datasets VALUES (?, ?, ?, ?, ?)",
-        [dataset.name, dataset.digest, dataset.kind, known.prompt_template, dataset.quarantine],
-    )
-    db.execute(
-        """
-        INSERT INTO samples
-        SELECT id, dataset, split, concept, target, shard, "offset", length, hash, width, height, format
-        FROM read_parquet(?)
-        """,
-        [_file(dataset.digest)],
-    )
-    _add_concepts(db, dataset, list(known.classnames))
-    if dataset.quarantine:
-        db.execute(
-            "INSERT INTO quarantine SELECT id, ?, shard, reason FROM read_parquet(?)",
-            [dataset.name, _file(dataset.quarantine)],
-        )
-    _add_run(db, dataset.name, "samples", dataset.digest)
+def _answer(db: duckdb.DuckDBPyConnection, sql: str, parameters: list | None) -> list[dict]:
+    db.execute("SET enable_external_access = false; SET lock_configuration = true")
+    try:
+        kinds = [statement.type for statement in db.extract_statements(sql)]
+        if kinds != [duckdb.StatementType.SELECT]:
+            raise ValueError(f"the catalog answers one SELECT at a time, not {[kind.name for kind in kinds]}: {sql!r}")
+        return _rows(db, sql, parameters)
+    except duckdb.Error as error:
+        if _tells_of_damage(error):
+            raise
+        raise ValueError(f"the catalog cannot answer {sql!r}: {error}") from error
 
 
-def _add_concepts(db: duckdb.DuckDBPyConnection, dataset: DatasetRef, classnames: list[str]) -> None:
-    if dataset.kind == "classification":
-        rows = json.dumps([{"concept": name, "target": target} for target, name in enumerate(classnames)])
-        db.execute(
-            "INSERT INTO concepts SELECT ?, r.concept, r.target FROM "
-            '(SELECT unnest(from_json(?::JSON, \'[{"concept": "VARCHAR", "target": "INTEGER"}]\')) AS r)',
-            [dataset.name, rows],
-        )
-    else:
-        db.execute(
-            "INSERT INTO concepts SELECT DISTINCT dataset, concept, NULL FROM samples "
-            "WHERE dataset = ? AND concept IS NOT NULL ORDER BY concept",
-            [dataset.name],
-        )
-
-
-def _add_captions(db: duckdb.DuckDBPyConnection, ref: CaptionRef) -> None:
-    db.execute(
-        "INSERT INTO captions SELECT sample, ?, kind, texts, captioner, ? FROM read_parquet(?)",
-        [ref.name, ref.digest, _file(ref.digest)],
-    )
-    _add_run(db, ref.name, "captions", ref.digest)
-
-
-def _add_run(db: duckdb.DuckDBPyConnection, dataset: str, what: str, digest: str) -> None:
-    db.execute(
-        "INSERT INTO ingest_runs SELECT ?, ?, ?, count(*), now()::TIMESTAMP FROM read_parquet(?)",
-        [dataset, what, digest, _file(digest)],
-    )
-
-
-def _file(digest: str) -> str:
-    return str(store.locate(digest))
-
-
-def _ask(query: str, parameters: list | None = None) -> list[dict]:
-    """The rows of a query; none if nothing was ever recorded. Leaves the file untouched."""
-    if not catalog_path().is_file():
-        return []
-    with _turn(exclusive=False), _attached("READ_ONLY") as db:
-        return _rows(db, query, parameters)
-
-
-def _rows(db: duckdb.DuckDBPyConnection, query: str, parameters: list | None = None) -> list[dict]:
-    cursor = db.execute(query, parameters or [])
+def _rows(db: duckdb.DuckDBPyConnection, sql: str, parameters: list | None = None) -> list[dict]:
+    cursor = db.execute(sql, parameters or [])
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[duckdb.DuckDBPyConnection]:
+def writing() -> Iterator[duckdb.DuckDBPyConnection]:
     """A transaction on an up-to-date catalog; nothing of it remains if the block fails."""
-    with _turn(exclusive=True), _attached("STORAGE_VERSION 'v1.5.0'") as db:
-        db.execute("BEGIN")
-        _migrate(db)
-        yield db
-        db.execute("COMMIT")
+    path = catalog_path()
+    with turn(path, exclusive=True):
+        _back_up_older(path)
+        with attached(path, WRITABLE) as db:
+            db.execute("BEGIN")
+            migrate(db, path)
+            catalog_rows.add_decisions(db, decisions.decisions())
+            yield db
+            db.execute("COMMIT")
 
 
-def _migrate(db: duckdb.DuckDBPyConnection) -> None:
-    db.execute("CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY, applied_at TIMESTAMP)")
-    done = db.execute("SELECT count(*) FROM schema_migrations").fetchone()[0]
+def migrate(db: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Give the database the tables and views that it lacks; raises ValueError if a later Evergreen made it."""
+    done = _version(db, path)
+    if done == 0:
+        db.execute("CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY, applied_at TIMESTAMP)")
     for number, name in enumerate(MIGRATIONS[done:], start=done + 1):
         db.execute((files("data_catalog") / name).read_text(encoding="utf-8"))
         db.execute("INSERT INTO schema_migrations VALUES (?, now()::TIMESTAMP)", [number])
 
 
 @contextlib.contextmanager
-def _attached(option: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection to the catalog file, which a process that is not ours may hold for a while."""
-    path, deadline = catalog_path(), time.monotonic() + WAIT_SECONDS
-    quoted = str(path).replace("'", "''")
-    with contextlib.closing(duckdb.connect(config={"python_enable_replacements": False})) as db:
-        while True:
-            try:
-                db.execute(f"ATTACH '{quoted}' AS catalog ({option})")
-                break
-            except duckdb.IOException as error:
-                if "lock" not in str(error).lower():
-                    raise ValueError(f"{path} is not a catalog this DuckDB {duckdb.__version__} can open ({error}); "
-                                     "delete it, the next run writes it again from the store") from error  # fmt: skip
-                _wait(path, deadline, str(error))
-        db.execute("USE catalog")
-        yield db
+def attached(path: Path, option: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to a catalog file, which a process that is not ours may hold for a while.
+
+    Raises CatalogInUse if it is held for too long, and DamagedCatalog.
+    """
+    settings = SETTINGS | {"temp_directory": f"{path}.tmp"}
+    with contextlib.closing(duckdb.connect(config=settings)) as db:
+        try:
+            _attach(db, path, option)
+            yield db
+        except duckdb.Error as error:
+            if not _tells_of_damage(error):
+                raise
+            raise DamagedCatalog(
+                f"{path} is damaged, or no catalog that this DuckDB {duckdb.__version__} can open ({error}); "
+                "`evergreen catalog rebuild` makes it again from the store"
+            ) from error
 
 
 @contextlib.contextmanager
-def _turn(exclusive: bool) -> Iterator[None]:
+def turn(path: Path, exclusive: bool) -> Iterator[None]:
     """Our turn at the catalog: readers together, a writer alone, threads and processes alike."""
-    path, deadline = catalog_path(), time.monotonic() + WAIT_SECONDS
+    deadline = time.monotonic() + wait_seconds()
     make_folder(path.parent)
     with open(path.with_name(f"{path.name}.lock"), "a") as lock:
         while True:
@@ -296,14 +238,75 @@ def _turn(exclusive: bool) -> Iterator[None]:
                 fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                _wait(path, deadline, "another Evergreen process has its turn")
+                _wait(path, deadline, "by another Evergreen process, which has its turn")
         yield
 
 
-def _wait(path: Path, deadline: float, reason: str) -> None:
-    if time.monotonic() > deadline:
-        raise TimeoutError(
-            f"the catalog {path} was in use for {WAIT_SECONDS:.0f} s ({reason}); close the program that "
-            "has it open, or set EVERGREEN_CATALOG to another file"
+def wait_seconds() -> float:
+    """How long to wait for whoever has the catalog open (EVERGREEN_CATALOG_WAIT_SECONDS)."""
+    given = os.environ.get("EVERGREEN_CATALOG_WAIT_SECONDS", str(WAIT_SECONDS))
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"EVERGREEN_CATALOG_WAIT_SECONDS is {given!r}, expected a number of seconds from 0")
+    return seconds
+
+
+def _attach(db: duckdb.DuckDBPyConnection, path: Path, option: str) -> None:
+    deadline, quoted = time.monotonic() + wait_seconds(), str(path).replace("'", "''")
+    while True:
+        try:
+            db.execute(f"ATTACH '{quoted}' AS catalog ({option})")
+            break
+        except duckdb.IOException as error:
+            held = re.search(r"lock is held in (.+? \(PID \d+\))", str(error))
+            if not held and "set lock on file" not in str(error):
+                raise
+            _wait(path, deadline, f"by {held[1]}" if held else str(error))
+    db.execute("USE catalog")
+
+
+def _wait(path: Path, deadline: float, by_whom: str) -> None:
+    if time.monotonic() >= deadline:
+        raise CatalogInUse(
+            f"the catalog {path} is in use {by_whom}; waited {wait_seconds():g} s. Close that program and try again, "
+            "wait longer with EVERGREEN_CATALOG_WAIT_SECONDS, or set EVERGREEN_CATALOG to another file"
         )
     time.sleep(0.05)
+
+
+def _tells_of_damage(error: duckdb.Error) -> bool:
+    kinds = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
+    return isinstance(error, kinds) or "orrupt database file" in str(error)
+
+
+def _version(db: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """How many migrations a catalog has had; raises ValueError if they are more than we know."""
+    known = "SELECT count(*) FROM duckdb_tables() WHERE database_name = 'catalog' AND table_name = 'schema_migrations'"
+    if not db.execute(known).fetchall()[0][0]:
+        return 0
+    version = db.execute("SELECT coalesce(max(number), 0) FROM schema_migrations").fetchall()[0][0]
+    if version > len(MIGRATIONS):
+        raise ValueError(
+            f"the catalog {path} has schema version {version}, this Evergreen knows versions up to {len(MIGRATIONS)}: "
+            "a later one wrote it; update Evergreen, or set EVERGREEN_CATALOG to another file"
+        )
+    return version
+
+
+def _back_up_older(path: Path) -> None:
+    """Keep a catalog of an older schema version as it is, before it is migrated."""
+    if not path.is_file():
+        return
+    with attached(path, "READ_ONLY") as db:
+        version = _version(db, path)
+    if not 0 < version < len(MIGRATIONS):
+        return
+    for file in (path, path.with_name(f"{path.name}.wal")):  # closed again: a copy while DuckDB has it drops its lock
+        if file.is_file():
+            kept = file.with_name(file.name.replace(path.name, f"{path.name}.before-{len(MIGRATIONS)}"))
+            with replacing(kept) as copy:
+                shutil.copyfile(file, copy)
+            log.warning("the catalog is migrated to schema version %d; %s keeps it as it was", len(MIGRATIONS), kept)

@@ -81,7 +81,7 @@ def _decide(kind: str, ids: Iterable[str], reason: str, rule: str) -> Decision:
     if not chosen or not reason.strip():
         raise ValueError(f"a decision ({kind}) needs samples and a reason; got {len(chosen)} samples, {reason!r}")
 
-    def entry(past: list[dict]) -> dict:
+    def entry(past: list[dict]) -> list[dict]:
         made = Decision(
             number=len(past) + 1,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -90,6 +90,6 @@ def _decide(kind: str, ids: Iterable[str], reason: str, rule: str) -> Decision:
             rule=rule,
             reason=reason.strip(),
         )
-        return made.model_dump(mode="json")
+        return [made.model_dump(mode="json")]
 
-    return Decision(**ledger.append(LEDGER, entry))
+    return Decision(**ledger.extend(LEDGER, entry)[0])

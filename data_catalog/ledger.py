@@ -35,27 +35,21 @@ def entries(name: str) -> list[dict]:
     return found
 
 
-def append(name: str, make: Callable[[list[dict]], dict | None]) -> dict | None:
-    """Add the entry that `make` gives for what the ledger holds so far, and return it; nothing is added for None.
+def extend(name: str, make: Callable[[list[dict]], list[dict]]) -> list[dict]:
+    """Add the entries that `make` gives for what the ledger holds so far, and return them.
 
-    Writers of all processes take turns; an entry returned is on disk.
+    Writers of all processes take turns; entries that are returned are on disk.
     """
     path = path_of(name)
     make_folder(path.parent)
     with _turn(path):
         found, torn = _parsed(path)
-        entry = make(found)
-        if entry is None:
-            return None
-        if torn:
+        added = make(found)
+        if added and torn:
             _set_aside(path, torn)
-        with open(path, "ab") as file:
-            start = b"" if _ends_a_line(path) else b"\n"
-            file.write(start + json.dumps(entry, sort_keys=True).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        _flush_folder(path.parent)
-    return entry
+        if added:
+            _write(path, added)
+    return added
 
 
 def _parsed(path: Path) -> tuple[list[dict], bytes]:
@@ -86,17 +80,18 @@ def _set_aside(path: Path, torn: bytes) -> None:
         file.truncate(path.stat().st_size - len(torn))
 
 
-def _ends_a_line(path: Path) -> bool:
-    data = path.read_bytes()[-1:] if path.is_file() else b""
-    return data in (b"", b"\n")
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _write(path: Path, added: list[dict]) -> None:
+    lines = b"".join(json.dumps(entry, sort_keys=True).encode() + b"\n" for entry in added)
+    with open(path, "a+b") as file:
+        file.seek(max(0, path.stat().st_size - 1))
+        file.write(lines if file.read(1) in (b"", b"\n") else b"\n" + lines)
+        file.flush()
+        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        os.fsync(folder)
     finally:
-        os.close(descriptor)
+        os.close(folder)
 
 
 @contextlib.contextmanager

@@ -11,12 +11,12 @@ WRITE = """
 import sys
 from data_catalog import ledger
 for _ in range(20):
-    ledger.append("book", lambda past: {"number": len(past) + 1})
+    ledger.extend("book", lambda past: [{"number": len(past) + 1}])
 """
 
 
 def add(value):
-    return ledger.append("book", lambda past: {"number": len(past) + 1, "value": value})
+    return ledger.extend("book", lambda past: [{"number": len(past) + 1, "value": value}])
 
 
 def test_entries_come_back_in_order():
@@ -24,8 +24,8 @@ def test_entries_come_back_in_order():
     assert ledger.entries("book") == [{"number": 1, "value": "one"}, {"number": 2, "value": "zwei\nдва"}]
 
 
-def test_nothing_is_written_for_none():
-    assert ledger.append("book", lambda past: None) is None
+def test_no_entries_make_no_file():
+    assert ledger.extend("book", lambda past: []) == []
     assert not ledger.path_of("book").exists()
 
 
@@ -41,7 +41,7 @@ def test_the_next_writer_keeps_the_bytes_of_a_torn_line(caplog):
     add("one")
     with open(ledger.path_of("book"), "ab") as file:
         file.write(b'{"number": 2, "val\xff')
-    assert add("two")["number"] == 2
+    assert add("two")[0]["number"] == 2
     (kept,) = ledger.path_of("book").parent.glob("book.torn-*")
     assert kept.read_bytes() == b'{"number": 2, "val\xff' and str(kept) in caplog.text
     assert [entry["value"] for entry in ledger.entries("book")] == ["one", "two"]

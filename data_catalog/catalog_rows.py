@@ -1,0 +1,195 @@
+"""The rows that datasets, captions, streams and decisions have in the catalog; each function fills open tables."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from data_catalog import store, stream
+from data_catalog.captions import CaptionRef
+from data_catalog.decisions import Decision
+from data_catalog.duplicates import DuplicateGroups
+from data_catalog.recorded import RecordedStream, TrainedStep, What
+from data_catalog.shards import DatasetRef, facts
+
+
+class Connection(Protocol):
+    """What is needed of a DuckDB connection; only `catalog.py` knows the engine."""
+
+    def execute(self, query: str, parameters: list | None = None) -> Any:
+        """Run a query."""
+
+    def register(self, view_name: str, python_object: pa.Table) -> Any:
+        """Let queries read an Arrow table by name."""
+
+    def unregister(self, view_name: str) -> Any:
+        """Forget the name again."""
+
+
+def replace_dataset(db: Connection, dataset: DatasetRef) -> None:
+    """The samples of a dataset, its concepts and what was refused, in place of those of an earlier version."""
+    samples, known = _file(dataset.digest), facts(dataset)
+    _clear(db, dataset.name, "dataset", "samples", "concepts", "quarantine")
+    _clear(db, dataset.name, "name", "datasets")
+    db.execute(
+        "INSERT INTO datasets BY NAME SELECT ? AS name, ? AS digest, ? AS kind, ? AS prompt_template, "
+        "? AS quarantine, ? AS year",
+        [dataset.name, dataset.digest, dataset.kind, known.prompt_template, dataset.quarantine, known.year],
+    )
+    db.execute(
+        "INSERT INTO samples BY NAME SELECT id, dataset, split, concept, target, shard, \"offset\", length, hash, "
+        "width, height, format, phash, attributes FROM read_parquet(?)",
+        [samples],
+    )  # fmt: skip
+    _add_concepts(db, dataset, list(known.classnames))
+    if dataset.quarantine:
+        db.execute(
+            "INSERT INTO quarantine BY NAME SELECT id, ? AS dataset, shard, code, reason FROM read_parquet(?)",
+            [dataset.name, _file(dataset.quarantine)],
+        )
+    _add_run(db, dataset.name, "samples", dataset.digest)
+
+
+def add_captions(db: Connection, ref: CaptionRef) -> None:
+    """The texts of one captioner for one dataset, beside those that are there."""
+    db.execute(
+        "INSERT INTO captions BY NAME SELECT sample, ? AS dataset, position, kind, text, captioner, model, prompt, "
+        "settings, words, leak, fallback, ? AS version FROM read_parquet(?)",
+        [ref.name, ref.digest, _file(ref.digest)],
+    )
+    _add_run(db, ref.name, "captions", ref.digest)
+
+
+def add_duplicates(db: Connection, groups: DuplicateGroups) -> None:
+    """The members of groups of samples that show the same picture, beside those of earlier searches."""
+    db.execute(
+        'INSERT INTO duplicates BY NAME SELECT sample, dataset, split, "group" AS grp, kind, distance, ? AS version '
+        "FROM read_parquet(?)",
+        [groups.digest, _file(groups.digest)],
+    )
+    _add_run(db, "", "duplicates", groups.digest)
+
+
+def replace_stream(db: Connection, recorded: RecordedStream) -> None:
+    """The members of a stream, its trained steps with what they drew, and the descent of their checkpoints."""
+    name, plan = recorded.name, recorded.plan
+    members = stream.samples_of(plan)
+    _clear(db, name, "stream", "stream_members", "steps", "exclusions")
+    _clear(db, name, "name", "streams")
+    db.execute(
+        "INSERT INTO streams VALUES (?, ?, ?, ?)", [name, plan.digest, len(plan.steps), plan.pretraining_samples]
+    )
+    _insert(db, "INSERT INTO stream_members SELECT ?, step, sample FROM rows", members, [name])
+    for removed in recorded.exclusions:
+        db.execute(
+            "INSERT INTO exclusions SELECT ?, ?, ?, sample, reason FROM read_parquet(?)",
+            [name, removed.effect, removed.cause, _file(removed.digest)],
+        )
+    columns = ("recipe", "step", "step_plan", "checkpoint", "deployed")
+    steps = pa.Table.from_pylist([step.model_dump(include=set(columns)) for step in recorded.steps], _STEPS)
+    _insert(db, "INSERT INTO steps BY NAME SELECT ? AS stream, * FROM rows", steps, [name])
+    for step_plan in sorted({step.step_plan for step in recorded.steps}):
+        _add_draws(db, step_plan)
+    _add_descent(db, recorded.steps)
+
+
+def add_decisions(db: Connection, made: list[Decision]) -> None:
+    """The decisions of the ledger that the catalog lacks."""
+    known = db.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchall()[0][0]
+    for decision in made[known:]:
+        row = [decision.number, decision.time, decision.kind, decision.rule, decision.reason]
+        db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", row)
+        samples = pa.table({"sample": pa.array(decision.samples, pa.string())})
+        _insert(db, "INSERT INTO decided_samples SELECT ?, sample FROM rows", samples, [decision.number])
+
+
+_STEPS = pa.schema(
+    [
+        ("recipe", pa.string()),
+        ("step", pa.int32()),
+        ("step_plan", pa.string()),
+        ("checkpoint", pa.string()),
+        ("deployed", pa.string()),
+    ]
+)
+_PARENTS = pa.schema([("checkpoint", pa.string()), ("parent", pa.string()), ("role", pa.string())])
+
+
+ENTER: dict[What, Callable[[Connection, Any], None]] = {
+    "samples": replace_dataset,
+    "captions": add_captions,
+    "duplicates": add_duplicates,
+    "stream": replace_stream,
+}
+
+
+def _add_concepts(db: Connection, dataset: DatasetRef, classnames: list[str]) -> None:
+    if dataset.kind == "classification":
+        rows = pa.table({"concept": pa.array(classnames, pa.string()), "target": range(len(classnames))})
+        _insert(db, "INSERT INTO concepts SELECT ?, concept, target FROM rows", rows, [dataset.name])
+    else:
+        db.execute(
+            "INSERT INTO concepts SELECT DISTINCT dataset, concept, NULL FROM samples "
+            "WHERE dataset = ? AND concept IS NOT NULL ORDER BY concept",
+            [dataset.name],
+        )
+
+
+def _add_draws(db: Connection, step_plan: str) -> None:
+    """How often a step plan holds each sample, per pool and text; recorded once, whoever trains on it."""
+    if db.execute("SELECT 1 FROM step_draws WHERE step_plan = ? LIMIT 1", [step_plan]).fetchall():
+        return
+    db.execute(
+        "INSERT INTO step_draws BY NAME SELECT ? AS step_plan, pool, id AS sample, split_part(id, '/', 1) AS dataset, "
+        "concept, text, caption_kind, captioner, marked, count(*) AS draws FROM read_parquet(?) GROUP BY ALL",
+        [step_plan, _file(step_plan)],
+    )
+
+
+def _add_descent(db: Connection, steps: tuple[TrainedStep, ...]) -> None:
+    """Which weights those of the steps were made from, back to the first, as the manifests of the store say."""
+    waiting = {digest for step in steps for digest in (step.checkpoint, step.deployed) if digest}
+    edges, seen = set(), set(waiting)
+    while waiting:
+        digest = waiting.pop()
+        found = parents(digest)
+        edges |= {(digest, parent, role) for parent, role in found}
+        waiting |= {parent for parent, _ in found} - seen
+        seen |= waiting
+    rows = pa.table([pa.array([edge[i] for edge in sorted(edges)], pa.string()) for i in range(3)], schema=_PARENTS)
+    _insert(db, "INSERT INTO checkpoint_parents FROM rows EXCEPT FROM checkpoint_parents", rows, [])
+
+
+def parents(checkpoint: str) -> set[tuple[str, str]]:
+    """The weights that a checkpoint was made from directly, with their role: init, base or pick."""
+    found = set()
+    for origin in store.origins(checkpoint):
+        merged = origin.get("parents", {})
+        named = {"init": origin.get("init"), "base": merged.get("base")}
+        found |= {(digest, role) for role, digest in named.items() if digest}
+        found |= {(digest, "pick") for digest in merged.get("picks", ())}
+    return {(digest, role) for digest, role in found if digest != checkpoint}
+
+
+def _insert(db: Connection, query: str, rows: pa.Table, parameters: list) -> None:
+    db.register("rows", rows)
+    try:
+        db.execute(query, parameters)
+    finally:
+        db.unregister("rows")
+
+
+def _clear(db: Connection, value: str, column: str, *tables: str) -> None:
+    for table in tables:
+        db.execute(f"DELETE FROM {table} WHERE {column} = ?", [value])
+
+
+def _add_run(db: Connection, name: str, kind: str, digest: str) -> None:
+    db.execute(
+        "INSERT INTO ingest_runs SELECT ?, ?, ?, count(*), now()::TIMESTAMP FROM read_parquet(?)",
+        [name, kind, digest, _file(digest)],
+    )
+
+
+def _file(digest: str) -> str:
+    return str(store.locate(digest))
