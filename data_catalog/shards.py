@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_catalog import metadata, places, store
+from data_catalog import metadata, store
 from data_catalog.refs import Ref, Spec
 
 if TYPE_CHECKING:
@@ -66,7 +66,11 @@ class DatasetFacts(Spec):
 
 def facts(dataset: DatasetRef) -> DatasetFacts:
     """The facts stored with the sample table of `dataset`."""
-    return DatasetFacts(**json.loads(pq.read_schema(store.locate(dataset.digest)).metadata[b"evergreen"]))
+    return _facts_in(dataset.digest)
+
+
+def _facts_in(digest: str) -> DatasetFacts:
+    return DatasetFacts(**json.loads(pq.read_schema(store.locate(digest)).metadata[b"evergreen"]))
 
 
 def with_facts(table: pa.Table, known: DatasetFacts) -> pa.Table:
@@ -75,20 +79,20 @@ def with_facts(table: pa.Table, known: DatasetFacts) -> pa.Table:
 
 
 def ingest(source: "Source", raw: "RawDataset") -> DatasetRef:
-    """Read one raw dataset, store its samples and what had to be refused; raises ValueError if nothing is usable."""
-    samples, refused = source.read(raw)
-    if not samples.num_rows:
+    """The reference to one scanned dataset; raises ValueError if nothing of it is usable."""
+    look = source.tables(raw)
+    splits = store.read_table(look.samples, columns=["split"])
+    if not splits.num_rows:
+        refused = store.read_table(look.refused) if look.refused else QUARANTINE.empty_table()
         raise ValueError(
             f"no sample of {raw.dataset} in {source.name} is usable, {refused.num_rows} were refused, "
             f"first: {refused.slice(0, 1).to_pylist()}; repair the data"
         )
-    places.register_source(source.name, source.root())
-    known = json.loads(samples.schema.metadata[b"evergreen"])
-    splits = samples["split"].value_counts().to_pylist()
+    counts = splits["split"].value_counts().to_pylist()
     return DatasetRef(
-        digest=store.write_table(samples, stage="ingest", raw=raw),
+        digest=look.samples,
         name=raw.dataset,
-        samples={count["values"]: count["counts"] for count in splits},
-        kind=known["kind"],
-        quarantine=store.write_table(refused, stage="ingest", raw=raw) if refused.num_rows else None,
+        samples={count["values"]: count["counts"] for count in counts},
+        kind=_facts_in(look.samples).kind,
+        quarantine=look.refused,
     )

@@ -5,7 +5,7 @@ changed, reading and checking images is the same for all of them and done by `da
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pyarrow as pa
 from pydantic import Field
@@ -14,6 +14,9 @@ from data_catalog import metadata
 from data_catalog.files import FileStat
 from data_catalog.refs import Spec
 from data_catalog.shards import SAMPLES, TEXTS, DatasetFacts
+
+if TYPE_CHECKING:
+    from data_catalog.inspection_memory import Look
 
 CANDIDATES = pa.schema(
     [
@@ -74,6 +77,12 @@ class Source(Spec):
         from data_catalog import inspection
 
         return inspection.scan(self, progress)
+
+    def tables(self, raw: RawDataset) -> "Look":
+        """Where the store has the tables of a dataset that was scanned; ValueError if the data is another by now."""
+        from data_catalog import inspection
+
+        return inspection.tables(self, raw)
 
     def read(self, raw: RawDataset) -> tuple[pa.Table, pa.Table]:
         """The usable samples (SAMPLES, with facts) and the refused (QUARANTINE); ValueError if `raw` is outdated."""

@@ -1,21 +1,29 @@
 """Datasets in the on-disk format of FoMo-in-Flux (arXiv 2408.14471; reference section 2.2), read where they lie."""
 
-import hashlib
+import json
+import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from data_catalog import metadata, registry
-from data_catalog.reading import read_range
-from data_catalog.shards import QUARANTINE, SAMPLES, DatasetFacts, with_facts
+from data_catalog import files, metadata, metadata_tables, registry
+from data_catalog.quarantine import refusal
+from data_catalog.shards import DatasetFacts
 from data_catalog.sources import layout
-from data_catalog.sources.base import RawDataset, Source
-from data_catalog.sources.digests import digest_of_files
-from data_catalog.sources.images import examine
+from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Source
+
+log = logging.getLogger(__name__)
+
+
+class Presence(NamedTuple):
+    """What a folder holds of one dataset, by stat alone; `partial` can be used, `incomplete` cannot."""
+
+    dataset: str
+    state: Literal["complete", "partial", "incomplete", "absent"]
+    missing: tuple[str, ...]  # what the release has and this folder has not
 
 
 class FomoInFlux(Source):
@@ -25,34 +33,115 @@ class FomoInFlux(Source):
     name: str = Field("fomo_in_flux", pattern=r"^[\w.-]+$")
     data: str
     metadata: str | None = None  # the folder of the JSON files, by default `data`
-    datasets: tuple[str, ...] | None = None  # by any accepted name; by default all that have metadata
+    datasets: tuple[str, ...] | None = None  # by any accepted name; by default all that are there
+    resized: bool = False  # use the copies at 224 pixels where the release has them and they are there
 
-    def root(self) -> Path:
-        return Path(self.data).expanduser().resolve()
+    def root(self) -> str:
+        return files.absolute(self.data)
 
-    def scan(self) -> list[RawDataset]:
-        return [self._raw(entry) for entry in sorted(self._present(), key=lambda entry: entry.info_prefix)]
-
-    def read(self, raw: RawDataset) -> tuple[pa.Table, pa.Table]:
-        entry = next((entry for entry in self._present() if entry.info_prefix == raw.dataset), None)
-        if entry is None:
-            raise ValueError(f"{raw.dataset} is not in source {self.name!r}, found {self._names()}; scan again")
-        tables = read_dataset(self._files(entry), self.name)
-        if self._raw(entry) != raw:
-            raise ValueError(f"{raw.dataset} in {self.root()} changed since it was scanned; scan and ingest it again")
-        return tables
-
-    def _present(self) -> list[registry.DatasetEntry]:
-        known = layout.described(self._metadata())
-        if self.datasets is not None:
-            return list({entry.info_prefix: entry for entry in map(self._resolve, self.datasets)}.values())
-        found = [entry for entry in known if layout.split_files(entry, self._metadata())]
-        if not found:
+    def listings(self) -> list[Listing]:
+        found = self._found()
+        incomplete = [each for each in found if not each.is_usable and (each.metadata or self.datasets is not None)]
+        lines = [f"{each.entry.info_prefix} is left out, missing: {', '.join(each.missing)}" for each in incomplete]
+        if lines and self.datasets is not None:
             raise ValueError(
-                f"no dataset in {self._metadata()}: looked for datasets.json and <NAME>_<split>.json[.gz] "
-                f"of {len(known)} known datasets; set `metadata` to the folder of the JSON files"
+                f"source {self.name!r} lacks files of {len(lines)} of the datasets it was asked for, looked in "
+                f"{self.root()} and {self._metadata()}:\n  "
+                + "\n  ".join(lines)
+                + "\nput them there, or change `datasets`"
             )
-        return found
+        for line in lines:
+            log.warning("%s: %s", self.name, line)
+        usable = [each for each in found if each.is_usable]
+        if not usable:
+            raise ValueError(
+                f"no dataset is whole in {self.root()} and {self._metadata()}: looked for datasets.json and for "
+                f"<NAME>_<split>.json[.gz], <NAME>_classnames.json and <NAME>.tar or <NAME>/ of {len(found)} known "
+                f"datasets; {lines[:3] or 'set `metadata` to the folder of the JSON files'}"
+            )
+        return [self._listing(each) for each in sorted(usable, key=lambda each: each.entry.info_prefix)]
+
+    def presence(self) -> list[Presence]:
+        """What is there and what is missing of every dataset this folder may hold."""
+        return [Presence(each.entry.info_prefix, _state(each), each.missing) for each in self._found()]
+
+    def candidates(self, listing: Listing) -> Candidates:
+        found = self._files(self._resolve(listing.dataset))
+        facts = layout.read_facts(found)
+        images, unusable = layout.index_images(found, self.root())
+        splits = [self._split(found, split, facts, images) for split in found.metadata]
+        refused = [row for _, against, _ in splits for row in against]
+        refused += self._unclaimed(found, images, splits)
+        refused += [refusal(f"{facts.name}/{name}", self._shard(found.tar), code, why) for name, code, why in unusable]
+        return Candidates(facts, pa.concat_tables([rows for rows, _, _ in splits]), refused)
+
+    def _split(
+        self, found: layout.DatasetFiles, split: str, facts: DatasetFacts, images: pa.Table
+    ) -> tuple[pa.Table, list[dict], pa.Array]:
+        """The usable samples of one split, what is refused of it, and which rows of `images` it lays claim to."""
+        prefix, paths = layout.resized_prefix(found.entry, split), found.metadata[split]
+        parts = [metadata_tables.read_table(paths[suffix]) if suffix in paths else None for suffix in ("", "_224")]
+        entries = metadata_tables.joined(*parts, prefix)
+        at, claims = self._places(found.entry, entries["key"], prefix, images)
+        codes = _codes(entries, facts, at)
+        sound = codes.is_null()
+        places = images.take(at.filter(sound))
+        entries_used = entries.filter(sound)
+        columns = {name: entries_used[name] for name in ("key", "target", *metadata.CAPTIONS)}
+        columns |= {"split": _constant(split, len(places)), "concept": entries_used["classname"]}
+        columns |= {name: places[name] for name in ("offset", "length", "file")}
+        columns |= {"shard": pc.binary_join_element_wise(self.name, places["file"], "/")}
+        columns |= {"attributes": pa.nulls(len(places), pa.string())}
+        rows = pa.table([columns[name] for name in CANDIDATES.names], CANDIDATES)
+        return rows, list(self._refused(entries, codes, at, split, facts, images)), claims
+
+    def _places(
+        self, entry: registry.DatasetEntry, keys: pa.ChunkedArray, prefix: str, images: pa.Table
+    ) -> tuple[pa.ChunkedArray, pa.Array]:
+        """Per entry the row of `images` that shows it, and all rows that show one: the resized copies too."""
+        known = images["name"].combine_chunks()
+        original = pc.index_in(keys, value_set=known)
+        resized = pc.index_in(pc.binary_join_element_wise(prefix, keys, ""), value_set=known)
+        claims = pa.concat_arrays([*original.drop_null().chunks, *resized.drop_null().chunks])
+        if self.resized and entry.has_resized:
+            return pc.coalesce(resized, original), claims
+        return pc.coalesce(original, resized), claims
+
+    def _refused(
+        self, entries: pa.Table, codes: pa.ChunkedArray, at: pa.ChunkedArray, split: str, facts: DatasetFacts,
+        images: pa.Table,
+    ) -> Iterator[dict]:  # fmt: skip
+        refused = codes.is_valid()
+        places = images["file"].take(at.filter(refused)).to_pylist()
+        for row, code, file in zip(
+            entries.filter(refused).to_pylist(), codes.drop_null().to_pylist(), places, strict=True
+        ):
+            identity = f"{facts.name}/{split}/{row['key']}"
+            shard = self._shard(file or f"{facts.name}/{row['key']}")
+            yield refusal(identity, shard, code, _reason(code, row, facts))
+
+    def _unclaimed(self, found: layout.DatasetFiles, images: pa.Table, splits: list) -> list[dict]:
+        """A refusal for each image without a metadata entry; none where a whole metadata file is missing."""
+        if any(file.endswith(".json") and "_classnames" not in file for file in found.missing):
+            return []
+        name, claimed = found.entry.info_prefix, pa.concat_arrays([claims for _, _, claims in splits])
+        rows = pa.array(range(images.num_rows), pa.int32())
+        left = images.filter(pc.invert(pc.is_in(rows, value_set=claimed))).sort_by("name")
+        reason = "no metadata entry for this image"
+        return [
+            refusal(f"{name}/{row['name']}", self._shard(row["file"]), "no_entry", reason) for row in left.to_pylist()
+        ]
+
+    def _listing(self, found: layout.DatasetFiles) -> Listing:
+        small = {f"metadata:{name}": stat for name, stat in found.small.items()}
+        facts = {"entry": found.entry.model_dump(mode="json"), "resized": self.resized}
+        return Listing(found.entry.info_prefix, small | found.images, json.dumps(facts, sort_keys=True))
+
+    def _found(self) -> list[layout.DatasetFiles]:
+        if self.datasets is None:
+            return [self._files(entry) for entry in layout.described(self._metadata())]
+        chosen = {entry.info_prefix: entry for entry in map(self._resolve, self.datasets)}
+        return [self._files(entry) for entry in chosen.values()]
 
     def _resolve(self, name: str) -> registry.DatasetEntry:
         known = registry.by_name(layout.described(self._metadata()))
@@ -60,93 +149,48 @@ class FomoInFlux(Source):
             raise ValueError(f"source {self.name!r} knows no dataset {name!r}; {registry.close_to(name, known)}")
         return known[name]
 
-    def _names(self) -> list[str]:
-        return sorted(entry.info_prefix for entry in self._present())
-
-    def _metadata(self) -> Path:
-        return Path(self.metadata).expanduser().resolve() if self.metadata else self.root()
-
     def _files(self, entry: registry.DatasetEntry) -> layout.DatasetFiles:
         return layout.dataset_files(entry, self.root(), self._metadata())
 
-    def _raw(self, entry: registry.DatasetEntry) -> RawDataset:
-        digest = digest_of_files(self._files(entry).all(), entry.model_dump_json())
-        return RawDataset(source=self.name, dataset=entry.info_prefix, digest=digest)
+    def _metadata(self) -> str:
+        return files.absolute(self.metadata or self.data)
+
+    def _shard(self, file: str) -> str:
+        return f"{self.name}/{file}"
 
 
-class Candidate(NamedTuple):
-    """A metadata entry and where its image lies (None if it is missing)."""
-
-    split: str
-    key: str
-    entry: dict
-    place: layout.Place | None
+def _state(found: layout.DatasetFiles) -> Literal["complete", "partial", "incomplete", "absent"]:
+    if found.is_usable:
+        return "partial" if found.missing else "complete"
+    return "incomplete" if found.metadata else "absent"
 
 
-def read_dataset(files: layout.DatasetFiles, source: str) -> tuple[pa.Table, pa.Table]:
-    """The sample table, in the order of the metadata files, and the table of everything that had to be refused."""
-    facts = layout.read_facts(files)
-    images, refused = layout.find_images(files)
-    candidates = list(_candidates(files, images))
-    with ThreadPoolExecutor() as pool:
-        outcomes = list(pool.map(lambda candidate: _sample(candidate, facts, files.data, source), candidates))
-    rows = [outcome for outcome in outcomes if "reason" not in outcome]
-    against = [outcome for outcome in outcomes if "reason" in outcome]
-    against += _unclaimed(files, images, candidates, source)
-    against += [_refusal(f"{facts.name}/{name}", source, files.images.name, why) for name, why in refused.items()]
-    return with_facts(pa.Table.from_pylist(rows, SAMPLES), facts), pa.Table.from_pylist(against, QUARANTINE)
-
-
-def _candidates(files: layout.DatasetFiles, images: dict[str, layout.Place]) -> Iterator[Candidate]:
-    for split in files.metadata:
-        prefix = layout.resized_prefix(files.entry, split)
-        for key, entry in layout.read_split(files, split).items():
-            yield Candidate(split, key, entry, images.get(key, images.get(prefix + key)))
-
-
-def _sample(candidate: Candidate, facts: DatasetFacts, data: Path, source: str) -> dict:
-    """A row of SAMPLES, or of QUARANTINE if the image or its entry cannot be used."""
-    split, key, entry, place = candidate
-    identity = f"{facts.name}/{split}/{key}"
-    reason = "no image for this key" if place is None else _fault(entry, facts)
-    if reason:
-        return _refusal(identity, source, place[0] if place else f"{facts.name}/{key}", reason)
-    image = read_range(data / place[0], *place[1:])
-    header = examine(image) if len(image) == place[2] else f"only {len(image)} of {place[2]} bytes are there"
-    if isinstance(header, str):
-        return _refusal(identity, source, place[0], header)
-    texts = {field: metadata.texts_of(entry.get(field)) for field in metadata.CAPTIONS}
-    return {
-        "id": identity, "dataset": facts.name, "split": split, "key": key,
-        "concept": entry["classname"], "target": entry["target"],
-        "shard": f"{source}/{place[0]}", "offset": place[1], "length": place[2],
-        "hash": hashlib.sha256(image).digest(), **header._asdict(), **texts,
-    }  # fmt: skip
-
-
-def _fault(entry: dict, facts: DatasetFacts) -> str | None:
-    """Why an entry cannot be used: malformed, against the class list, or with nothing to say about its image."""
-    if faults := [fault for _, fault in metadata.entry_problems("", entry, None)]:
-        return "; ".join(faults)
-    name, target = entry["classname"], entry["target"]
+def _codes(entries: pa.Table, facts: DatasetFacts, at: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Per entry the code of the quarantine that rules it out, null for a sound one."""
+    none = pa.scalar(None, pa.string())
     if facts.kind == "classification":
-        listed = facts.classnames[target] if target < len(facts.classnames) else None
-        return (
-            None
-            if name == listed
-            else f"target {target} is class {listed!r} in the class list, the entry says {name!r}"
-        )
-    has_text = name is not None or entry["default_caption"] or entry["synthetic_merged_caption"]
-    return None if has_text else "neither a caption nor a class name"
+        names = pa.array(facts.classnames, pa.string())
+        target = entries["target"]
+        listed = names.take(pc.if_else(pc.less(target, len(names)), target, pa.scalar(None, pa.int32())))
+        agrees = pc.fill_null(pc.equal(listed, entries["classname"]), False)
+        of_class = pc.if_else(agrees, none, "class_mismatch")
+    else:
+        told = [entries[name].is_valid() for name in ("classname", "default_caption", "synthetic_merged_caption")]
+        of_class = pc.if_else(pc.or_(pc.or_(*told[:2]), told[2]), none, "no_text")
+    return pc.if_else(at.is_null(), "no_image", pc.if_else(entries["fault"].is_valid(), "bad_entry", of_class))
 
 
-def _unclaimed(files: layout.DatasetFiles, images: dict, candidates: list[Candidate], source: str) -> list[dict]:
-    """A refusal for each image without a metadata entry; the resized copies of images with one are not meant."""
-    prefixes = {split: layout.resized_prefix(files.entry, split) for split in files.metadata}
-    claimed = {key for c in candidates for key in (c.key, prefixes[c.split] + c.key)}
-    return [_refusal(f"{files.entry.info_prefix}/{key}", source, images[key][0], "no metadata entry for this image")
-            for key in sorted(images.keys() - claimed)]  # fmt: skip
+def _reason(code: str, row: dict, facts: DatasetFacts) -> str:
+    if code == "no_image":
+        return "no image for this key"
+    if code == "bad_entry":
+        return row["fault"]
+    if code == "no_text":
+        return "neither a caption nor a class name"
+    target = row["target"]
+    listed = facts.classnames[target] if target < len(facts.classnames) else None
+    return f"target {target} is class {listed!r} in the class list, the entry says {row['classname']!r}"
 
 
-def _refusal(identity: str, source: str, relative: str, reason: str) -> dict:
-    return {"id": identity, "shard": f"{source}/{relative}", "reason": reason}
+def _constant(value: str, length: int) -> pa.Array:
+    return pa.array([value] * length, pa.string())

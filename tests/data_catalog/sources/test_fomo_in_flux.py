@@ -40,7 +40,9 @@ def test_the_sample_table_has_the_agreed_columns(datasets):
 
 def test_scanning_unchanged_data_opens_no_image_again(tiny_source, monkeypatch):
     first = tiny_source.scan()
-    monkeypatch.setattr("data_catalog.sources.digests._sha256", lambda path: pytest.fail(f"read {path} again"))
+    monkeypatch.setattr("data_catalog.files.open_binary", lambda path: pytest.fail(f"opened {path} again"))
+    monkeypatch.setattr("data_catalog.metadata_tables.read_table", lambda path: pytest.fail(f"read {path} again"))
+    monkeypatch.setattr("data_catalog.inspection_images.examine", lambda data: pytest.fail("decoded an image again"))
     assert tiny_source.scan() == first
 
 
@@ -56,9 +58,16 @@ def test_one_changed_image_changes_only_its_dataset(tiny_benchmark, tiny_source)
     assert changed == {"SHAPES"}
 
 
-def test_reading_what_changed_since_the_scan_is_an_error(tiny_benchmark, tiny_source):
+def test_reading_gives_what_was_scanned(tiny_benchmark, tiny_source):
     raw = next(raw for raw in tiny_source.scan() if raw.dataset == "SHAPES")
     (tiny_benchmark / "SHAPES/extra.png").unlink()
+    assert "SHAPES/extra.png" in tiny_source.read(raw)[1]["id"].to_pylist()
+
+
+def test_what_changed_since_a_scan_that_is_forgotten_is_an_error(tiny_benchmark, tiny_source, tmp_path):
+    raw = next(raw for raw in tiny_source.scan() if raw.dataset == "SHAPES")
+    (tiny_benchmark / "SHAPES/extra.png").unlink()
+    shutil.rmtree(tmp_path / "home/inspected")
     with pytest.raises(ValueError, match="changed since it was scanned"):
         tiny_source.read(raw)
 
@@ -72,17 +81,30 @@ def test_a_tar_gives_the_samples_of_its_folder(tiny_benchmark, tiny_source, data
     assert store.read_table(packed.digest, columns).equals(store.read_table(datasets["SHAPES"].digest, columns))
 
 
-def test_missing_images_are_named(tiny_benchmark, tiny_source):
+def test_a_dataset_with_files_missing_does_not_stop_the_others(tiny_benchmark, tiny_source, caplog):
     (tiny_benchmark / "SCENES.tar").unlink()
-    with pytest.raises(ValueError, match=r"SCENES has metadata .* looked for .*SCENES\.tar"):
-        tiny_source.scan()
+    assert [raw.dataset for raw in tiny_source.scan()] == ["BROAD", "SHAPES"]
+    assert "SCENES is left out, missing: images: SCENES.tar or SCENES/" in caplog.text
+
+
+def test_a_dataset_that_was_asked_for_by_name_must_be_whole(tiny_benchmark):
+    (tiny_benchmark / "SHAPES_classnames.json").unlink()
+    with pytest.raises(ValueError, match=r"SHAPES is left out, missing: SHAPES_classnames\.json"):
+        FomoInFlux(data=str(tiny_benchmark), datasets=("SHAPES", "BROAD")).scan()
+
+
+def test_presence_says_what_is_missing_of_each_dataset(tiny_benchmark, tiny_source):
+    (tiny_benchmark / "BROAD_train.json").unlink()
+    (tiny_benchmark / "SCENES.tar").unlink()
+    found = {each.dataset: (each.state, each.missing) for each in tiny_source.presence()}
+    assert found["BROAD"] == ("absent", ("BROAD_train.json", "BROAD_test.json"))
+    assert found["SCENES"][0] == "incomplete" and found["SHAPES"] == ("complete", ())
 
 
 def test_malformed_metadata_is_named_with_its_place(tiny_benchmark, tiny_source):
-    raw = tiny_source.scan()[-1]
     (tiny_benchmark / "SHAPES_train.json").write_text('{"a": {,}}')
     with pytest.raises(ValueError, match=r"SHAPES_train\.json is not valid JSON.* line 1, column 8"):
-        tiny_source.read(raw)
+        tiny_source.scan()
 
 
 def test_metadata_may_lie_elsewhere_and_be_compressed(tiny_benchmark, tiny_source, tmp_path, datasets):
