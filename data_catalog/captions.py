@@ -1,31 +1,69 @@
 """Captions of a dataset: which text an image is trained with, and where that text came from."""
 
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from data_catalog import store
-from data_catalog.refs import Ref, Spec
-from data_catalog.shards import TEXTS, DatasetFacts, DatasetRef, facts
+from data_catalog.caption_policy import CaptionPolicy, training_texts
+from data_catalog.caption_rows import CAPTION_ROWS, CaptionRef, CaptionScores, Origin, Texts, caption_rows
+from data_catalog.refs import Spec
+from data_catalog.shards import DatasetFacts, DatasetRef, facts
 
-CAPTION_ROWS = pa.schema([("sample", pa.string()), ("kind", pa.string()), ("texts", TEXTS), ("captioner", pa.string())])
+__all__ = [
+    "CAPTION_ROWS",
+    "CaptionPolicy",
+    "CaptionRef",
+    "CaptionScores",
+    "Captioner",
+    "Progress",
+    "Template",
+    "Written",
+    "caption",
+    "training_texts",
+]
 
 
-class CaptionRef(Ref):
-    """The training texts of one dataset; the digest names a table (sample, kind, texts, captioner)."""
+class Progress(Protocol):
+    """Told how far a long stage is: its label, how much is done, and of how much."""
 
-    dataset: str  # digest of the DatasetRef
-    name: str
-    captioner: str
+    def __call__(self, label: str, done: int, total: int, /) -> None: ...
+
+
+class Written(NamedTuple):
+    """What a captioner has to say of some samples, and what it took (tokens, money), by name."""
+
+    texts: list[Texts]
+    usage: dict[str, int | float]
 
 
 class Captioner(Spec):
-    """Makes texts for images that came with none."""
+    """Makes texts for images."""
 
-    def texts(self, known: DatasetFacts, samples: pa.Table) -> list[str | None]:
-        """One text per row of `samples` (schema SAMPLES), None where it has nothing to say."""
+    kind: str
+    images: Literal["all", "without_text"] = "all"  # `without_text`: those with neither a default nor a merged caption
+    splits: Annotated[tuple[str, ...], Field(min_length=1)] | None = None  # null: all of them
+
+    def id(self) -> str:
+        """Names everything that decides its texts, and nothing else: no place, no device, no key."""
+        return self.kind
+
+    def write(self, known: DatasetFacts, samples: pa.Table, progress: Progress | None = None) -> Written:
+        """Texts for rows of `samples` (schema SAMPLES); none where it has nothing to say."""
         raise NotImplementedError
+
+    def wanted(self, samples: pa.Table) -> pa.ChunkedArray:
+        """Which rows of a sample table it is asked about."""
+        wanted = pc.is_valid(samples["id"])
+        if self.splits is not None:
+            wanted = pc.and_(wanted, pc.is_in(samples["split"], pa.array(self.splits, pa.string())))
+        if self.images == "without_text":
+            silent = pc.and_(samples["default_caption"].is_null(), samples["synthetic_merged_caption"].is_null())
+            wanted = pc.and_(wanted, silent)
+        return wanted
 
 
 class Template(Captioner):
@@ -33,45 +71,29 @@ class Template(Captioner):
 
     kind: Literal["template"] = "template"
 
-    def texts(self, known: DatasetFacts, samples: pa.Table) -> list[str | None]:
-        if known.prompt_template is None:
-            return [None] * samples.num_rows
-        return [None if name is None else known.prompt(name) for name in samples["concept"].to_pylist()]
+    def write(self, known: DatasetFacts, samples: pa.Table, progress: Progress | None = None) -> Written:
+        """One prompt per sample with a class."""
+        rows = np.flatnonzero(samples["concept"].is_valid().to_numpy())
+        if known.prompt_template is None or not len(rows):
+            return Written([], {})
+        names = samples["concept"].take(pa.array(rows)).combine_chunks().dictionary_encode()
+        prompts = pa.array([known.prompt(name) for name in names.dictionary.to_pylist()], pa.string())
+        origin = Origin(self.id(), prompt=known.prompt_template)
+        return Written([Texts(self.kind, origin, rows, prompts.take(names.indices))], {})
 
 
-AnyCaptioner = Template  # becomes a union over `kind` with the second captioner
+AnyCaptioner = Template  # without a model; those with one join it in models/captioning
 
 
-def caption(dataset: DatasetRef, captioner: AnyCaptioner) -> CaptionRef:
-    """Choose the training texts of every image: its default caption, else the merged one, else what `captioner` says.
-
-    The rule is that of the benchmark (reference section 2.3) with the captioner as the explicit fallback; an image
-    without any text gets no row.
-    """
+def caption(dataset: DatasetRef, captioner: Captioner, progress: Progress | None = None) -> CaptionRef:
+    """Let `captioner` write about the images of a dataset; which text is trained with is for a CaptionPolicy to say."""
     samples = store.read_table(dataset.digest)
-    given = pc.coalesce(samples["default_caption"], samples["synthetic_merged_caption"])
-    kind = pc.if_else(samples["default_caption"].is_valid(), "default", "synthetic_merged")
-    is_given = given.is_valid()
-    written = _written(captioner, facts(dataset), samples.filter(pc.invert(is_given)))
-    came_along = _rows(samples["id"].filter(is_given), kind.filter(is_given), given.filter(is_given), "benchmark")
-    table = pa.concat_tables([came_along, written]).combine_chunks()
-    origin = {"stage": "caption", "dataset": dataset, "captioner": captioner}
-    order = pc.sort_indices(pc.index_in(table["sample"], value_set=samples["id"].combine_chunks()))
+    wanted = samples.filter(captioner.wanted(samples))
+    texts, usage = captioner.write(facts(dataset), wanted, progress)
+    origin = {"stage": "caption", "dataset": dataset, "captioner": captioner.id(), "usage": usage}
     return CaptionRef(
-        digest=store.write_table(table.take(order), **origin),
+        digest=store.write_table(caption_rows(wanted["id"], texts), **origin),
         dataset=dataset.digest,
         name=dataset.name,
-        captioner=captioner.kind,
+        captioner=captioner.id(),
     )
-
-
-def _written(captioner: AnyCaptioner, known: DatasetFacts, samples: pa.Table) -> pa.Table:
-    texts = captioner.texts(known, samples)
-    lists = pa.chunked_array([pa.array([None if text is None else [text] for text in texts], TEXTS)])
-    spoken = lists.is_valid()
-    kinds = pa.chunked_array([pa.array([captioner.kind] * len(texts), pa.string())])
-    return _rows(samples["id"].filter(spoken), kinds.filter(spoken), lists.filter(spoken), captioner.kind)
-
-
-def _rows(ids: pa.ChunkedArray, kinds: pa.ChunkedArray, texts: pa.ChunkedArray, captioner: str) -> pa.Table:
-    return pa.table([ids, kinds, texts, pa.array([captioner] * len(ids), pa.string())], schema=CAPTION_ROWS)
