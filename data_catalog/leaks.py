@@ -22,9 +22,7 @@ class DuplicatePolicy(Spec):
     action: Literal["keep", "drop", "mark"] = "keep"  # keep: as the benchmark does; mark: trained on, said in the plan
     scope: Literal["evaluation", "training", "both"] = "evaluation"
     kinds: tuple[Kind, ...] = Field(("exact", "perceptual", "embedding"), min_length=1)  # that count, where searched
-    largest_group: int | None = Field(
-        None, ge=2
-    )  # larger ones that are not exact are chains, no duplicates; null: none
+    largest_group: int | None = Field(None, ge=2)  # larger ones count only if exact, else they are chains; null: all do
 
 
 def exclusions(

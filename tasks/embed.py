@@ -5,6 +5,7 @@ from models import embeddings
 from models.checkpoints import CheckpointRef
 from models.embeddings import EmbeddingsRef
 from tasks.caching import cached
+from tasks.counts import counts_of
 
 
 @cached(revision=1, label="embed {dataset.name}")
@@ -12,4 +13,5 @@ def embed_dataset(
     dataset: DatasetRef, checkpoint: CheckpointRef, splits: tuple[str, ...] = ("train", "test")
 ) -> EmbeddingsRef:
     """Embed every image of the given splits with a checkpoint."""
-    return embeddings.embed_dataset(dataset, checkpoint, splits)
+    with counts_of(f"embed {dataset.name}") as progress:
+        return embeddings.embed_dataset(dataset, checkpoint, splits, progress)
