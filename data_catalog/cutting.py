@@ -2,13 +2,14 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import groupby, pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from data_catalog.orderings.base import Concept
 
 Cut = Literal["equal", "by_dataset", "by_year"]
+CUTS = get_args(Cut)
 
 
 def chunks(n: int, steps: int) -> list[int]:

@@ -1,16 +1,44 @@
 """From datasets and captions to the stream, its steps and the evaluation sets."""
 
 from data_catalog import eval_sets, stream
-from data_catalog.captions import CaptionRef
+from data_catalog.buffers import AnyBuffer
+from data_catalog.buffers.unlimited import Unlimited
+from data_catalog.captions import CaptionPolicy, CaptionRef, CaptionScores
+from data_catalog.concept_scores import AnyScore, ConceptScores
+from data_catalog.cutting import Cut
 from data_catalog.eval_sets import EvalSet
+from data_catalog.exclusions import Exclusions
 from data_catalog.mixture import Mixture
 from data_catalog.orderings import AnyOrdering
+from data_catalog.pools import AnyPool
+from data_catalog.pools.uniform import Uniform
 from data_catalog.shards import DatasetRef
 from data_catalog.stream import StepPlan, StreamPlan
+from models import concept_scores as scoring
+from models.checkpoints import CheckpointRef
 from tasks.caching import cached
+from tasks.counts import counts_of
 
 
-@cached(revision=1, ignore=("ordering",), label="compose stream")
+@cached(revision=1, label="score concepts")
+def score_concepts(
+    checkpoint: CheckpointRef,
+    datasets: list[DatasetRef],
+    score: AnyScore,
+    captions: list[CaptionRef],
+    reference: list[DatasetRef],
+    seed: int,
+    policy: CaptionPolicy,
+    caption_scores: list[CaptionScores],
+) -> ConceptScores:
+    """What an ordering needs to know of the concepts of `datasets`; `captions`: theirs and those of the reference."""
+    with counts_of("score concepts") as progress:
+        return scoring.score_concepts(
+            checkpoint, datasets, score, captions, reference, seed, policy, caption_scores, progress
+        )
+
+
+@cached(revision=2, ignore=("ordering",), label="compose stream")
 def compose_stream(
     datasets: list[DatasetRef],
     captions: list[CaptionRef],
@@ -19,20 +47,36 @@ def compose_stream(
     steps: int,
     seed: int,
     pretraining: list[str],
+    policy: CaptionPolicy = CaptionPolicy(),  # noqa: B008 frozen
+    caption_scores: tuple[CaptionScores, ...] = (),
+    concept_scores: ConceptScores | None = None,
+    exclusions: tuple[Exclusions, ...] = (),
+    cut: Cut = "equal",
 ) -> StreamPlan:
-    """Order the concepts and cut them into steps; `ordering_identity` is the ordering without the path of its file."""
-    return stream.compose_stream(datasets, captions, ordering, steps, seed, pretraining)
+    """Order the concepts and cut them into steps; `ordering_identity` is what `ordering.identity()` says."""
+    return stream.compose_stream(
+        datasets, captions, ordering, steps, seed, pretraining, policy=policy, caption_scores=caption_scores,
+        concept_scores=concept_scores, exclusions=exclusions, cut=cut,
+    )  # fmt: skip
 
 
-@cached(revision=1, label="compose {recipe} step {step}", ignore=("recipe",))
+@cached(revision=2, label="compose {recipe} step {step}", ignore=("recipe",))
 def compose_step(
-    plan: StreamPlan, step: int, mixture: Mixture, batch_size: int, iterations: int, seed: int, recipe: str
+    plan: StreamPlan,
+    step: int,
+    mixture: Mixture,
+    batch_size: int,
+    iterations: int,
+    seed: int,
+    recipe: str,
+    buffer: AnyBuffer = Unlimited(),  # noqa: B008 frozen
+    pool: AnyPool = Uniform(),  # noqa: B008 frozen
 ) -> StepPlan:
     """Draw everything one step sees."""
-    return stream.compose_step(plan, step, mixture, batch_size, iterations, seed)
+    return stream.compose_step(plan, step, mixture, batch_size, iterations, seed, buffer, pool)
 
 
 @cached(revision=1, label="evaluation set {dataset.name}")
-def compose_eval_set(dataset: DatasetRef, split: str) -> EvalSet:
-    """The images of one split with the texts they are scored against."""
-    return eval_sets.compose_eval_set(dataset, split)
+def compose_eval_set(dataset: DatasetRef, split: str, leaked: Exclusions | None = None) -> EvalSet:
+    """The images of one split with the texts they are scored against; `leaked`: those that were trained on."""
+    return eval_sets.compose_eval_set(dataset, split, leaked)
