@@ -11,14 +11,14 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
 import duckdb
 
 from data_catalog import catalog_rows, decisions, recorded
-from data_catalog.captions import CaptionRef
+from data_catalog.caption_rows import CaptionRef, CaptionScores
 from data_catalog.duplicates import DuplicateGroups
 from data_catalog.exclusions import Exclusions
 from data_catalog.places import catalog_path
@@ -80,12 +80,12 @@ def record_stream(
 
 def record_duplicates(groups: DuplicateGroups) -> bool:
     """Record groups of samples that show the same picture, beside earlier ones; False if they are there already."""
-    recorded.remember([groups])
-    if query("SELECT 1 FROM ingest_runs WHERE digest = ?", [groups.digest]):
-        return False
-    with writing() as db:
-        catalog_rows.add_duplicates(db, groups)
-    return True
+    return _record_once(groups, catalog_rows.add_duplicates)
+
+
+def record_scores(scores: CaptionScores) -> bool:
+    """Record how well texts fit their images, beside earlier scores; False if they are there already."""
+    return _record_once(scores, catalog_rows.add_scores)
 
 
 def record_decisions() -> None:
@@ -145,6 +145,15 @@ _RECORDED = """
     SELECT 'samples' AS what, name AS dataset, digest FROM datasets
     UNION SELECT what, dataset, digest FROM ingest_runs WHERE what = 'captions'
 """
+
+
+def _record_once(fact: DuplicateGroups | CaptionScores, add: Callable) -> bool:
+    recorded.remember([fact])
+    if query("SELECT 1 FROM ingest_runs WHERE digest = ?", [fact.digest]):
+        return False
+    with writing() as db:
+        add(db, fact)
+    return True
 
 
 def _unrecorded(

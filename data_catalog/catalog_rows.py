@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from data_catalog import store, stream
-from data_catalog.captions import CaptionRef
+from data_catalog.caption_rows import CAME_ALONG, CaptionRef, CaptionScores, given_rows
 from data_catalog.decisions import Decision
 from data_catalog.duplicates import DuplicateGroups
 from data_catalog.recorded import RecordedStream, TrainedStep, What
@@ -27,10 +27,14 @@ class Connection(Protocol):
 
 
 def replace_dataset(db: Connection, dataset: DatasetRef) -> None:
-    """The samples of a dataset, its concepts and what was refused, in place of those of an earlier version."""
+    """The samples of a dataset, the texts they came with, its concepts and what was refused.
+
+    They take the place of those of an earlier version.
+    """
     samples, known = _file(dataset.digest), facts(dataset)
     _clear(db, dataset.name, "dataset", "samples", "concepts", "quarantine")
     _clear(db, dataset.name, "name", "datasets")
+    db.execute("DELETE FROM captions WHERE dataset = ? AND captioner = ?", [dataset.name, CAME_ALONG])
     db.execute(
         "INSERT INTO datasets BY NAME SELECT ? AS name, ? AS digest, ? AS kind, ? AS prompt_template, "
         "? AS quarantine, ? AS year",
@@ -41,6 +45,12 @@ def replace_dataset(db: Connection, dataset: DatasetRef) -> None:
         "width, height, format, phash, attributes FROM read_parquet(?)",
         [samples],
     )  # fmt: skip
+    _insert(
+        db,
+        "INSERT INTO captions BY NAME SELECT *, ? AS dataset, ? AS version FROM rows",
+        given_rows(dataset),
+        [dataset.name, dataset.digest],
+    )
     _add_concepts(db, dataset, list(known.classnames))
     if dataset.quarantine:
         db.execute(
@@ -58,6 +68,16 @@ def add_captions(db: Connection, ref: CaptionRef) -> None:
         [ref.name, ref.digest, _file(ref.digest)],
     )
     _add_run(db, ref.name, "captions", ref.digest)
+
+
+def add_scores(db: Connection, scores: CaptionScores) -> None:
+    """How well texts fit their images to a checkpoint, beside the scores that are there."""
+    db.execute(
+        "INSERT INTO caption_scores BY NAME SELECT sample, position, clip_score, ? AS dataset, ? AS captions, "
+        "? AS checkpoint, ? AS version FROM read_parquet(?)",
+        [scores.name, scores.captions, scores.checkpoint, scores.digest, _file(scores.digest)],
+    )
+    _add_run(db, scores.name, "scores", scores.digest)
 
 
 def add_duplicates(db: Connection, groups: DuplicateGroups) -> None:
@@ -118,6 +138,7 @@ _PARENTS = pa.schema([("checkpoint", pa.string()), ("parent", pa.string()), ("ro
 ENTER: dict[What, Callable[[Connection, Any], None]] = {
     "samples": replace_dataset,
     "captions": add_captions,
+    "scores": add_scores,
     "duplicates": add_duplicates,
     "stream": replace_stream,
 }

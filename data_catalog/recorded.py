@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from data_catalog import ledger
-from data_catalog.captions import CaptionRef
+from data_catalog.caption_rows import CaptionRef, CaptionScores
 from data_catalog.duplicates import DuplicateGroups
 from data_catalog.exclusions import Exclusions
 from data_catalog.refs import Spec
@@ -34,14 +34,15 @@ class RecordedStream(Spec):
     exclusions: tuple[Exclusions, ...] = ()  # what it was planned without
 
 
-Fact = DatasetRef | CaptionRef | DuplicateGroups | RecordedStream
+Fact = DatasetRef | CaptionRef | CaptionScores | DuplicateGroups | RecordedStream
 TYPES: dict[str, type[Fact]] = {
     "samples": DatasetRef,
     "captions": CaptionRef,
+    "scores": CaptionScores,
     "duplicates": DuplicateGroups,
     "stream": RecordedStream,
 }
-What = Literal["samples", "captions", "duplicates", "stream"]
+What = Literal["samples", "captions", "scores", "duplicates", "stream"]
 
 
 def what(fact: Fact) -> What:

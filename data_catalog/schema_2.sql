@@ -25,7 +25,7 @@ CREATE TABLE captions (          -- one row per text; versioned: a captioner tha
     words INTEGER,
     leak BOOLEAN,                -- whether the text repeats its instruction
     fallback BOOLEAN,            -- whether the captioner failed and something simpler stands in
-    version VARCHAR NOT NULL     -- digest of the caption table
+    version VARCHAR NOT NULL     -- digest of the caption table; of the sample table for texts that came with the data
 );
 INSERT INTO captions (sample, dataset, position, kind, text, captioner, version)
 SELECT sample, dataset, generate_subscripts(texts, 1) - 1, kind, unnest(texts), captioner, version FROM captions_1;
@@ -35,8 +35,9 @@ CREATE TABLE caption_scores (    -- how well a checkpoint finds that text and im
     sample VARCHAR NOT NULL,
     dataset VARCHAR NOT NULL,
     position INTEGER NOT NULL,
-    clip_score FLOAT,
+    clip_score FLOAT,            -- cosine similarity; NULL where the image was left out
     captions VARCHAR NOT NULL,   -- version of the captions that were scored
+    checkpoint VARCHAR NOT NULL, -- digest
     version VARCHAR NOT NULL     -- digest of the score table
 );
 
@@ -82,6 +83,11 @@ ALTER TABLE step_draws ADD COLUMN text VARCHAR;      -- the caption that was dra
 ALTER TABLE step_draws ADD COLUMN caption_kind VARCHAR;
 ALTER TABLE step_draws ADD COLUMN captioner VARCHAR;
 ALTER TABLE step_draws ADD COLUMN marked BOOLEAN;    -- whether an exclusion marked the sample
+
+-- Captions with the scores that they were given.
+CREATE VIEW scored_captions AS
+SELECT c.*, s.clip_score, s.checkpoint
+FROM captions c JOIN caption_scores s ON s.sample = c.sample AND s.position = c.position AND s.captions = c.version;
 
 -- What each step of each recipe drew: one row per step, pool, sample and caption.
 CREATE VIEW lineage_samples AS

@@ -3,11 +3,13 @@
 import pyarrow as pa
 
 from data_catalog import catalog, store
-from data_catalog.captions import CaptionRef
+from data_catalog.caption_rows import CAPTION_ROWS, CaptionRef
+from data_catalog.orderings import Random
 from data_catalog.recorded import TrainedStep
 from data_catalog.shards import SAMPLES, DatasetFacts, DatasetRef, with_facts
-from data_catalog.stream import StepSummary, StreamPlan
+from data_catalog.stream import compose_stream
 
+CONCEPTS = ("thing", "other")
 DRAWS = (  # step, pool, sample, text, how often
     (0, "update", "A/train/0", "a zero", 2),
     (0, "update", "A/train/1", "a one", 1),
@@ -19,36 +21,32 @@ DRAWS = (  # step, pool, sample, text, how often
 )
 
 
-def dataset(name, size, concept="thing", same_bytes=()):
+def dataset(name, size, same_bytes=()):
     """A stored dataset of `size` training images; those in `same_bytes` have the bytes of image 0."""
     rows = [
         {
-            "id": f"{name}/train/{i}", "dataset": name, "split": "train", "key": str(i), "concept": concept,
-            "target": 0, "shard": f"raw/{name}.tar", "offset": 512 * i, "length": 9, "width": 8, "height": 8,
+            "id": f"{name}/train/{i}", "dataset": name, "split": "train", "key": str(i), "concept": CONCEPTS[i % 2],
+            "target": i % 2, "shard": f"raw/{name}.tar", "offset": 512 * i, "length": 9, "width": 8, "height": 8,
             "format": "PNG",
             "hash": store.digest_of(f"{name}{0 if i in same_bytes else i}".encode()).encode()[-32:],
         }
         for i in range(size)
     ]  # fmt: skip
-    known = DatasetFacts(name=name, kind="classification", prompt_template="A {}.", classnames=(concept,), year=2011)
+    known = DatasetFacts(name=name, kind="classification", prompt_template="A {}.", classnames=CONCEPTS, year=2011)
     table = with_facts(pa.Table.from_pylist(rows, SAMPLES), known)
     digest = store.write_table(table, stage="ingest")
     return DatasetRef(digest=digest, name=name, samples={"train": size}, kind="classification")
 
 
-def captions(of, kind="default"):
+def captions(of):
     """One caption per image."""
     rows = [
-        {"sample": f"{of.name}/train/{i}", "position": 0, "kind": kind, "text": f"{of.name} {i}",
-         "captioner": "benchmark", "model": None, "prompt": None, "settings": None, "words": 2, "leak": False,
+        {"sample": f"{of.name}/train/{i}", "position": 0, "kind": "template", "text": f"{of.name} {i}",
+         "captioner": "template", "model": None, "prompt": None, "settings": None, "words": 2, "leak": False,
          "fallback": False}
         for i in range(of.samples["train"])
     ]  # fmt: skip
-    texts = dict.fromkeys(("model", "prompt", "settings"), pa.string())
-    table = pa.table({
-        name: pa.array([row[name] for row in rows], texts.get(name)) for name in rows[0]
-    })  # fmt: skip
-    digest = store.write_table(table, stage="caption")
+    digest = store.write_table(pa.Table.from_pylist(rows, CAPTION_ROWS), stage="caption")
     return CaptionRef(digest=digest, dataset=of.digest, name=of.name, captioner="template")
 
 
@@ -66,11 +64,6 @@ def checkpoint(content, **origin):
     return store.write_bytes(content.encode(), **origin)
 
 
-def members(plan):
-    table = store.read_table(plan.digest)
-    return pa.table({"step": table["step"], "sample": table["id"]})
-
-
 class Life:
     """pretrained -> expert 0 -> merged 0 -> expert 1, and `other`, trained from the pretrained weights alone."""
 
@@ -85,11 +78,7 @@ class Life:
         self.merged0 = checkpoint("merged 0", made_by="merge", parents=picks)
         self.expert1 = checkpoint("expert 1", made_by="update", init=self.merged0, step_plan=self.plans[1])
         self.other = checkpoint("other", made_by="update", init=self.pretrained, step_plan=self.plans[1])
-        members = pa.table({"step": pa.array([0, 0, 1, -1], pa.int32()),
-                            "id": ["A/train/0", "A/train/1", "A/train/2", "B/train/0"]})  # fmt: skip
-        summaries = [StepSummary(name=f"step {i}", concepts=1, samples=1, datasets=("A",)) for i in (0, 1)]
-        digest = store.write_table(members, stage="compose_stream")
-        self.plan = StreamPlan(digest=digest, steps=summaries, pretraining_samples=1)
+        self.plan = compose_stream(self.datasets, self.captions, Random(), 2, 0, ["B"])
         trained = [
             ("merged", 0, self.expert0, self.merged0),
             ("merged", 1, self.expert1, self.expert1),

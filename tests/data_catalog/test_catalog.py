@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -9,20 +10,20 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from data_catalog import catalog, store, stream
+from data_catalog import catalog, store
+from data_catalog.caption_rows import CaptionScores, given_rows
 from data_catalog.duplicates import DUPLICATES, DuplicateGroups
 from data_catalog.exclusions import exclude
 from data_catalog.places import catalog_path
 from data_catalog.shards import ingest
-from tests.data_catalog.fabricated import Life, members
+from tests.data_catalog.fabricated import Life
 
 HOLD = "import duckdb, sys; db = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
-def life(monkeypatch):
+def life():
     """A recorded life; its stream is not recorded yet."""
-    monkeypatch.setattr(stream, "samples_of", members, raising=False)
     return Life()
 
 
@@ -69,7 +70,7 @@ def test_a_stream_recorded_anew_takes_the_place_of_the_former(life):
     life.steps = life.steps[:1]
     assert life.record() is True
     assert catalog.query("SELECT count(*) AS n FROM steps") == [{"n": 1}]
-    assert catalog.query("SELECT count(*) AS n FROM stream_members") == [{"n": 4}]
+    assert catalog.query("SELECT count(*) AS n FROM stream_members") == [{"n": 7}]
 
 
 def test_what_a_stream_was_planned_without_is_recorded(life):
@@ -77,6 +78,23 @@ def test_what_a_stream_was_planned_without_is_recorded(life):
     catalog.record_stream("life", life.plan, life.steps, [removed])
     found = {"effect": "drop", "cause": "removal requests", "sample": "A/train/3", "reason": "licence"}
     assert catalog.query("SELECT * EXCLUDE stream FROM exclusions") == [found]
+
+
+def test_texts_that_came_with_the_data_are_captions_too(recorded, datasets):
+    sql = "SELECT kind, count(*) AS n FROM captions WHERE captioner = 'given' AND dataset = 'SHAPES' GROUP BY kind"
+    found = {row["kind"]: row["n"] for row in catalog.query(sql)}
+    assert found == Counter(given_rows(datasets["SHAPES"])["kind"].to_pylist())
+    catalog.record_ingest([datasets["SHAPES"]], [])
+    assert {row["kind"]: row["n"] for row in catalog.query(sql)} == found
+
+
+def test_scores_of_captions_are_recorded_once(life):
+    rows = [{"sample": f"A/train/{i}", "position": 0, "clip_score": 0.25 * i} for i in range(4)]
+    digest, of = store.write_table(pa.Table.from_pylist(rows)), life.captions[0]
+    scores = CaptionScores(digest=digest, dataset=of.dataset, captions=of.digest, name="A", checkpoint=life.pretrained)
+    assert [catalog.record_scores(scores), catalog.record_scores(scores)] == [True, False]
+    best = catalog.query("SELECT text, clip_score FROM scored_captions ORDER BY clip_score DESC LIMIT 1")
+    assert best == [{"text": "A 3", "clip_score": 0.75}]
 
 
 def test_duplicates_are_recorded_once(life):

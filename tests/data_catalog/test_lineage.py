@@ -4,13 +4,16 @@ from collections import Counter
 
 import pytest
 
-from data_catalog import catalog, decisions, lineage, stream
-from tests.data_catalog.fabricated import DRAWS, Life, members
+from data_catalog import catalog, decisions, lineage, store
+from data_catalog.mixture import Mixture
+from data_catalog.orderings import Random
+from data_catalog.recorded import TrainedStep
+from data_catalog.stream import compose_step, compose_stream, samples_of
+from tests.data_catalog.fabricated import DRAWS, Life
 
 
 @pytest.fixture
-def life(monkeypatch):
-    monkeypatch.setattr(stream, "samples_of", members, raising=False)
+def life():
     lived = Life()
     lived.record()
     return lived
@@ -110,3 +113,22 @@ def test_marked_samples_and_decisions_show(life):
     assert [row["sample"] for row in catalog.query("SELECT DISTINCT sample FROM lineage_samples WHERE marked")] == [
         "A/train/1"
     ]
+
+
+def test_lineage_equals_a_count_over_composed_steps(datasets, captions):
+    catalog.record_ingest(list(datasets.values()), captions)
+    plan = compose_stream(list(datasets.values()), captions, Random(), 2, 0, ["BROAD"])
+    mixture = Mixture(pretraining=0.3, update=0.4, buffer=0.3)
+    steps = [compose_step(plan, step, mixture, 8, 5, 0) for step in (0, 1)]
+    weights = [f"sha256:{step}" + "a" * 63 for step in (0, 1)]
+    catalog.record_stream("real", plan, [
+        TrainedStep(recipe="plain", step=i, step_plan=steps[i].digest, checkpoint=weights[i]) for i in (0, 1)
+    ])  # fmt: skip
+    expected = Counter()
+    for i in (0, 1):
+        for row in store.read_table(steps[i].digest).to_pylist():
+            expected[i, row["pool"], row["id"], row["text"], row["caption_kind"], row["captioner"]] += 1
+    rows = catalog.query("SELECT step, pool, sample, text, caption_kind, captioner, draws FROM lineage_samples")
+    assert {tuple(row.values())[:-1]: row["draws"] for row in rows} == expected
+    arrivals = {(row["step"], row["sample"]) for row in catalog.query("SELECT step, sample FROM stream_members")}
+    assert arrivals == {tuple(row.values()) for row in samples_of(plan).to_pylist()}

@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog import catalog, decisions, store, stream
+from data_catalog import catalog, decisions, store
 from data_catalog.places import catalog_path
 from data_catalog.rebuild import rebuild
-from tests.data_catalog.fabricated import Life, dataset, members
+from tests.data_catalog.fabricated import Life, dataset
 
 TABLES = ("samples", "captions", "concepts", "stream_members", "steps", "step_draws", "checkpoint_parents", "forgotten")
 HOLD = "import duckdb, sys; db = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
-def life(monkeypatch):
-    monkeypatch.setattr(stream, "samples_of", members, raising=False)
+def life():
     lived = Life()
     lived.record()
     decisions.forget(["A/train/1"], "a person asked")

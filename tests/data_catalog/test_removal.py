@@ -2,15 +2,16 @@
 
 import pytest
 
-from data_catalog import catalog, decisions, removal, store, stream
+from data_catalog import catalog, decisions, removal, store
+from data_catalog.orderings import Random
 from data_catalog.places import catalog_path
 from data_catalog.removal import Request
-from tests.data_catalog.fabricated import Life, dataset, members
+from data_catalog.stream import compose_stream, samples_of
+from tests.data_catalog.fabricated import Life, dataset
 
 
 @pytest.fixture
-def life(monkeypatch):
-    monkeypatch.setattr(stream, "samples_of", members, raising=False)
+def life():
     lived = Life()
     lived.record()
     return lived
@@ -95,3 +96,10 @@ def test_a_decision_stands_without_a_catalog(life):
     catalog_path().unlink()
     removal.forget(["A/train/0"], "a person asked")
     assert decisions.in_force("forget") == {"A/train/0": "a person asked"}
+
+
+def test_later_plans_leave_forgotten_samples_out(life):
+    removal.forget(["A/train/0", "B/train/1"], "a person asked")
+    plan = compose_stream(life.datasets, life.captions, Random(), 2, 0, ["B"], exclusions=[decisions.removals()])
+    left = set(samples_of(plan)["sample"].to_pylist())
+    assert left == set(samples_of(life.plan)["sample"].to_pylist()) - {"A/train/0", "B/train/1"}

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from data_catalog import catalog, decisions, stream
+from data_catalog import catalog, decisions
 from data_catalog.places import catalog_path
 from flows import cli
-from tests.data_catalog.fabricated import Life, members
+from tests.data_catalog.fabricated import Life
 
 
 @pytest.fixture
@@ -26,8 +26,7 @@ def evergreen(monkeypatch, capsys):
 
 
 @pytest.fixture
-def life(monkeypatch):
-    monkeypatch.setattr(stream, "samples_of", members, raising=False)
+def life():
     lived = Life()
     lived.record()
     return lived
