@@ -7,6 +7,8 @@ import typer
 from flows import environment
 from flows.cli_common import Config, Json, counts, print_json
 
+SHOWN_PAIRS = 40  # of places; the JSON document holds all
+
 app = typer.Typer()
 
 
@@ -72,6 +74,7 @@ def _show(document: dict[str, list[dict]]) -> None:
     if not document["overlaps"]:
         typer.echo("no picture is there twice")
         return
-    show_rows("groups by where they lie", document["overlaps"])
+    most = sorted(document["overlaps"], key=lambda row: -row["groups"])[:SHOWN_PAIRS]
+    show_rows(f"groups by where they lie, {len(most)} of {len(document['overlaps'])} pairs", most)
     if document["examples"]:
         show_rows("examples, those across places first", document["examples"])
