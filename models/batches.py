@@ -186,10 +186,10 @@ def read_ahead(load: Callable[[Job], Loaded], jobs: Iterable[Job], workers: int)
             pool.shutdown(cancel_futures=True)
 
 
-def images_for_evaluation(rows: pa.Table, size: int) -> Tensor:
-    """The images of rows with columns shard, offset, length and hash, as `decode_for_evaluation` gives them.
+def centred_images(rows: pa.Table, size: int) -> Tensor:
+    """The images of rows with columns shard, offset, length and hash: shorter side to `size` (bicubic), centre crop.
 
-    Raises ValueError naming the place of an image that does not decode.
+    uint8 [images, 3, size, size], channels last. Raises ValueError naming the place of an image that does not decode.
     """
     images = empty_batch(rows.num_rows, size)
     for start in range(0, rows.num_rows, _READ_AT_ONCE):
@@ -198,8 +198,8 @@ def images_for_evaluation(rows: pa.Table, size: int) -> Tensor:
                 write_centre(decode(blob), images[row])
             except DamagedImage as damage:
                 raise ValueError(
-                    f"an image to evaluate on does not decode: {_place(rows, row)}: {damage}. Ingest its source with "
-                    "`check: decode` and compose the evaluation set again; scores on fewer images mean something else"
+                    f"an image does not decode: {_place(rows, row)}: {damage}. It is not left out silently, since a "
+                    "score or an index over fewer images means something else: ingest its source with `check: decode`"
                 ) from damage
     return images
 

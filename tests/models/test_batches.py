@@ -7,7 +7,7 @@ import torch
 
 from data_catalog.seeds import rng
 from data_catalog.store import read_table, write_table
-from models.batches import StepBatches, TrainingCrops, decode_for_evaluation, images_for_evaluation, read_blobs
+from models.batches import StepBatches, TrainingCrops, centred_images, decode_for_evaluation, read_blobs
 
 
 def _tokenize(texts):
@@ -107,14 +107,14 @@ def test_crop_draws_stay_what_they_were():
     assert digest == "8ed548a0a191fa3ca27841ddc0133f3d81b0dba18ad24cd57882008c08bc4d54"
 
 
-def test_images_for_evaluation_are_whole_batches_in_order(step_plan):
+def test_centred_images_come_in_the_order_of_their_rows(step_plan):
     rows = read_table(step_plan.digest)
-    images = images_for_evaluation(rows, 16)
+    images = centred_images(rows, 16)
     assert images.shape == (64, 3, 16, 16) and images.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images[40:50], decode_for_evaluation(read_blobs(rows.slice(40, 10)), 16))
 
 
-def test_a_damaged_image_is_named_when_evaluating(step_plan):
+def test_a_damaged_image_is_named_outside_of_training_too(step_plan):
     rows = read_table(_with_damage(step_plan, [12]).digest)
-    with pytest.raises(ValueError, match=r"at 0 of plain/12.png.*compose the evaluation set again"):
-        images_for_evaluation(rows, 16)
+    with pytest.raises(ValueError, match=r"at 0 of plain/12.png.*check: decode"):
+        centred_images(rows, 16)
