@@ -134,7 +134,9 @@ class Inspector:
         if self.source.check == "index":
             return blank
         known = memory.outcomes().combine_chunks()
+        may_repeat = pc.starts_with(blank["version"], UNTRUSTED).combine_chunks()
         at = pc.index_in(places_of(blank), value_set=places_of(known))
+        at = pc.if_else(pc.fill_null(may_repeat, True), pa.scalar(None, pa.int32()), at)
         is_sound = blank["code"].is_null()
         unread = pc.and_(at.is_null(), is_sound)
         fresh = OUTCOMES.empty_table()

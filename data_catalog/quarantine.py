@@ -51,3 +51,13 @@ def refusal(identity: str, shard: str, code: str, reason: str) -> dict:
 def refusals(rows: Iterable[dict]) -> pa.Table:
     """Rows of QUARANTINE as a table."""
     return pa.Table.from_pylist(list(rows), QUARANTINE)
+
+
+def check_releasable(rows: Iterable[dict]) -> None:
+    """Raise ValueError if one of these refused samples (rows of QUARANTINE) may not be released."""
+    for row in rows:
+        if row["code"] not in RELEASABLE:
+            raise ValueError(
+                f"{row['id']} was refused as {row['code']} ({CODES[row['code']].meaning}): a release would not make it "
+                f"usable, repair it; released can be what was refused as {', '.join(RELEASABLE)}"
+            )

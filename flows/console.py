@@ -45,18 +45,19 @@ class Stages:
 
 @contextlib.contextmanager
 def watching(quiet: bool = False) -> Iterator[Stages]:
-    """Show stages and training progress on stderr while the block runs, so that stdout holds results alone."""
+    """Show stages and the progress of long ones on stderr while the block runs, so that stdout holds results alone."""
     console = Console(stderr=True, quiet=quiet)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TimeRemainingColumn(), TextColumn("loss {task.fields[loss]:.3f}"))  # fmt: skip
+               TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
     stages = Stages(console)
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         running: dict[str, int] = {}
 
-        def advance(label: str, done: int, total: int, loss: float) -> None:
+        def advance(label: str, done: int, total: int, loss: float | None) -> None:
+            note = "" if loss is None else f"loss {loss:.3f}"
             if label not in running:
-                running[label] = bars.add_task(label, total=total, loss=loss)
-            bars.update(running[label], completed=done, loss=loss)
+                running[label] = bars.add_task(label, total=total, note=note)
+            bars.update(running[label], completed=done, note=note)
             if done == total:
                 bars.remove_task(running.pop(label))
 

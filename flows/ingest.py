@@ -1,19 +1,31 @@
 """Fill the catalog only: find what the sources hold, index it, caption it, record it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import yaml
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field, ValidationError
 
-from data_catalog.captions import AnyCaptioner, CaptionRef
+from data_catalog.captions import AnyCaptioner, CaptionRef, Template
 from data_catalog.refs import Spec
+from data_catalog.registry import first_clash
 from data_catalog.shards import DatasetRef
 from data_catalog.sources import AnySource
+from flows import experiment
 from flows.environment import open_home
-from flows.experiment import ExperimentConfig, given
+from flows.experiment import ExperimentConfig
 from tasks.caption import caption_dataset
 from tasks.ingest import ingest_dataset, record_in_catalog, scan_source
 from tasks.journal import journal
+
+
+class IngestConfig(Spec):
+    """What fills the catalog: the part of an experiment that is about data."""
+
+    sources: tuple[AnySource, ...] = Field(min_length=1)
+    captioner: AnyCaptioner = Template()
 
 
 class Ingested(Spec):
@@ -25,25 +37,45 @@ class Ingested(Spec):
 
 
 @flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=4))
-def ingest(config: ExperimentConfig | str) -> Ingested:
-    """Ingest and caption the sources of an experiment; on unchanged data nothing is written.
+def ingest(config: IngestConfig | ExperimentConfig | str, retry: bool = False) -> Ingested:
+    """Ingest and caption sources; on unchanged data nothing is written.
 
-    `config`: an experiment, or the path of its YAML file, e.g. flows/configs/demo.yaml.
+    `config`: sources, an experiment, or the path of a YAML file with either, e.g. flows/configs/demo.yaml.
+    `retry`: look again at everything that was refused, not only at what changed.
     """
     open_home()  # a worker's process has no command before it that did
-    experiment = given(config)
+    given = load(config) if isinstance(config, str) else config
     with journal():
-        return ingest_sources(experiment.sources, experiment.captioner)
+        return ingest_sources(given.sources, given.captioner, retry)
 
 
-def ingest_sources(sources: Sequence[AnySource], captioner: AnyCaptioner) -> Ingested:
+def load(path: str | Path) -> IngestConfig | ExperimentConfig:
+    """The sources in a YAML file, which may be those of a whole experiment; raises ValueError that names the file."""
+    try:
+        raw = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError):
+        return experiment.load(path)  # says what is wrong
+    if not isinstance(raw, dict) or not set(raw) <= set(IngestConfig.model_fields):
+        return experiment.load(path)
+    try:
+        return IngestConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ValueError(f"{path} is not a valid list of sources:\n" + experiment.problems(error)) from error
+
+
+def ingest_sources(sources: Sequence[AnySource], captioner: AnyCaptioner, retry: bool = False) -> Ingested:
     """Every dataset of every source, indexed, captioned and in the catalog."""
-    found = [(raw, source) for source in sources for raw in scan_source(source)]
-    names = [raw.dataset for raw, _ in found]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(
-            f"datasets {', '.join(twice)} are in more than one source; leave all but one out with `datasets`"
-        )
+    if clash := first_clash(source.name for source in sources):
+        raise ValueError(f"sources {clash} have one name, upper and lower case aside; give each its own `name`")
+    found = [(raw, source) for source in sources for raw in scan_source(source, retry)]
+    by_name: dict[str, str] = {}
+    for raw, source in found:
+        other = by_name.setdefault(raw.dataset.casefold(), source.name)
+        if other != source.name:
+            raise ValueError(
+                f"dataset {raw.dataset} is in the sources {other!r} and {source.name!r}, upper and lower case aside; "
+                "leave it out of one with `datasets`, or rename it there"
+            )
     indexed = [ingest_dataset.submit(raw, source) for raw, source in found]
     captioned = [caption_dataset.submit(dataset, captioner) for dataset in indexed]
     datasets, captions = [future.result() for future in indexed], [future.result() for future in captioned]

@@ -10,7 +10,7 @@ from prefect.context import TaskRunContext
 
 ARTIFACT_SECONDS = 5.0  # between two updates of an artifact: each is a request to the server
 
-Listener = Callable[[str, int, int, float], None]  # label, done, in all, latest loss
+Listener = Callable[[str, int, int, float | None], None]  # label, done, in all, latest loss if there is one
 
 _listener: ContextVar[Listener | None] = ContextVar("progress_listener", default=None)
 
@@ -26,11 +26,28 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_of(label: str) -> Iterator[Callable[[int, int, float], None]]:
-    """A function that a long stage calls with (done, in all, latest loss)."""
+def progress_of(label: str) -> Iterator[Callable[..., None]]:
+    """A function that a long stage calls with (done, in all) and, if it trains, the latest loss."""
+    yield _teller(label)
+
+
+@contextlib.contextmanager
+def progress_by_label() -> Iterator[Callable[[str, int, int], None]]:
+    """A function that a stage of several parts calls with (label of the part, done, in all)."""
+    tellers: dict[str, Callable[..., None]] = {}
+
+    def report(label: str, done: int, total: int) -> None:
+        if label not in tellers:
+            tellers[label] = _teller(label)
+        tellers[label](done, total)
+
+    yield report
+
+
+def _teller(label: str) -> Callable[..., None]:
     artifact, told, listener = None, time.monotonic(), _listener.get()
 
-    def report(done: int, total: int, loss: float) -> None:
+    def report(done: int, total: int, loss: float | None = None) -> None:
         nonlocal artifact, told
         if listener:
             listener(label, done, total, loss)
@@ -38,10 +55,11 @@ def progress_of(label: str) -> Iterator[Callable[[int, int, float], None]]:
             time.monotonic() - told < ARTIFACT_SECONDS and not (artifact and done == total)
         ):
             return
-        told, percent = time.monotonic(), 100 * done / total
+        told, percent = time.monotonic(), 100 * done / max(1, total)
+        description = label if loss is None else f"{label}, loss {loss:.3f}"
         if artifact is None:
-            artifact = create_progress_artifact(percent, description=f"{label}, loss {loss:.3f}")
+            artifact = create_progress_artifact(percent, description=description)
         else:
-            update_progress_artifact(artifact, percent, description=f"{label}, loss {loss:.3f}")
+            update_progress_artifact(artifact, percent, description=description)
 
-    yield report
+    return report

@@ -54,6 +54,14 @@ class Candidates(NamedTuple):
     refused: list[dict]  # rows of QUARANTINE: what metadata or container already rule out
 
 
+class Presence(NamedTuple):
+    """What a place holds of one dataset, by stat alone; `partial` can be used, `incomplete` cannot."""
+
+    dataset: str
+    state: Literal["complete", "partial", "incomplete", "absent"]
+    missing: tuple[str, ...]  # what the release has and this place has not
+
+
 class Source(Spec):
     """A place with raw datasets; `name` begins the names of its shards, so it holds no slash."""
 
@@ -71,6 +79,10 @@ class Source(Spec):
     def candidates(self, listing: Listing) -> Candidates:
         """The samples of one dataset as its metadata and containers tell them; ValueError if those are malformed."""
         raise NotImplementedError
+
+    def presence(self) -> list[Presence]:
+        """What is there and what is missing, of the datasets of which a source knows what belongs to them."""
+        return []
 
     def scan(self, progress: Progress | None = None) -> list[RawDataset]:
         """The datasets now present, by name; costs a stat per file when nothing changed."""

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,17 +13,9 @@ from data_catalog import files, metadata, metadata_tables, registry
 from data_catalog.quarantine import refusal
 from data_catalog.shards import DatasetFacts
 from data_catalog.sources import layout
-from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Source
+from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Presence, Source
 
 log = logging.getLogger(__name__)
-
-
-class Presence(NamedTuple):
-    """What a folder holds of one dataset, by stat alone; `partial` can be used, `incomplete` cannot."""
-
-    dataset: str
-    state: Literal["complete", "partial", "incomplete", "absent"]
-    missing: tuple[str, ...]  # what the release has and this folder has not
 
 
 class FomoInFlux(Source):
