@@ -27,6 +27,7 @@ from data_catalog.seeds import rng
 from data_catalog.shards import DatasetRef, facts
 
 BATCH_ORDER = ("update", "buffer", "pretraining")  # the parts of a batch (reference section 4)
+_NEVER = -2  # the step of rows that are in no part of a plan
 PLAN = pa.schema(
     [
         ("step", pa.int32()),
@@ -108,10 +109,10 @@ def compose_stream(
     background = Background({d.name: f.year for d in sources.datasets if (f := facts(d)).year}, concept_scores)
     plan_of = _steps(streamed, ordering, background, steps, seed, cut)
     arrives = {concept: step for step, chunk in enumerate(plan_of) for concept in chunk}
-    step_of = [_step_of(name, rows, arrives if name in streamed else None) for name, rows in found.items()]
+    step_of = [steps_of_rows(name, rows, arrives if name in streamed else None) for name, rows in found.items()]
     for dataset, rows, step in zip(sources.datasets, found.values(), step_of, strict=True):
         sources.require_texts(dataset, rows.row[step != _NEVER])
-    plan = _sorted_by_step(list(found.values()), step_of, sources)
+    plan = plan_table(list(found.values()), step_of, sources)
     digest = store.write_table(
         plan,
         stage="compose_stream",
@@ -123,14 +124,15 @@ def compose_stream(
         exclusions=list(exclusions),
         concept_scores=concept_scores,
     )
-    counts = np.bincount(plan["step"].to_numpy() + 1, minlength=len(plan_of) + 1)
+    counts = np.bincount(plan["step"].to_numpy() + 1, minlength=len(plan_of) + 1).tolist()
+    named = [sum(rows.excluded[i] for rows in found.values()) for i in range(len(exclusions))]
     return StreamPlan(
         digest=digest,
-        steps=tuple(_summary(step, chunk, int(counts[step + 1])) for step, chunk in enumerate(plan_of)),
-        pretraining_samples=int(counts[0]),
+        steps=tuple(_summary(step, chunk, counts[step + 1]) for step, chunk in enumerate(plan_of)),
+        pretraining_samples=counts[0],
         excluded=tuple(
-            Excluded(effect=some.effect, cause=some.cause, samples=sum(rows.excluded[i] for rows in found.values()))
-            for i, some in enumerate(exclusions)
+            Excluded(effect=some.effect, cause=some.cause, samples=count)
+            for some, count in zip(exclusions, named, strict=True)
         ),
     )
 
@@ -163,12 +165,10 @@ def compose_step(
     pools = pool_rows(rows.step, step)
     sizes = _sizes(pools, mixture, batch_size, step)
     policies: dict[str, Policy] = {"update": Policy(), "buffer": buffer, "pretraining": pool}
-    drawn = []
-    for name, size in sizes.items():
-        held = sources.pool(rows, pools[name], policies[name].USES)
-        positions = policies[name].draw(held, size * iterations, iterations * batch_size, step, seed, name)
-        drawn.append(pools[name][positions])
-    places = interleaved(drawn, iterations)
+    held = {name: sources.pool(rows, pools[name], policies[name].USES) for name in sizes}
+    length = iterations * batch_size
+    drawn = {p: policies[p].draw(held[p], n * iterations, length, step, seed, p) for p, n in sizes.items()}
+    places = interleaved([pools[p][positions] for p, positions in drawn.items()], iterations)
     luck = interleaved([rng(seed, "text", step, p).random(n * iterations) for p, n in sizes.items()], iterations)
     batch = np.repeat(np.arange(len(sizes), dtype=np.int32), list(sizes.values()))
     full = sources.columns(rows, places, DRAWN, luck)
@@ -199,9 +199,6 @@ def pool_rows(step_of_row: np.ndarray, step: int) -> dict[str, np.ndarray]:
     }
 
 
-_NEVER = -2  # the step of rows that are in no part of the plan
-
-
 def _steps(
     streamed: Mapping[str, TrainingRows], ordering: AnyOrdering, background: Background, steps: int, seed: int, cut: Cut
 ) -> list[list[Concept]]:
@@ -219,7 +216,7 @@ def _present(rows: TrainingRows) -> Iterable[int]:
     return (code for code in np.unique(rows.concept).tolist() if code >= 0)
 
 
-def _step_of(name: str, rows: TrainingRows, step_of_concept: Mapping[Concept, int] | None) -> np.ndarray:
+def steps_of_rows(name: str, rows: TrainingRows, step_of_concept: Mapping[Concept, int] | None) -> np.ndarray:
     """The step of each training row: that of its concept, PRETRAINING where no steps are given, or _NEVER."""
     if step_of_concept is None:
         steps = np.full(len(rows.row), PRETRAINING, np.int32)
@@ -229,7 +226,7 @@ def _step_of(name: str, rows: TrainingRows, step_of_concept: Mapping[Concept, in
     return np.where(rows.dropped, np.int32(_NEVER), steps)
 
 
-def _sorted_by_step(found: list[TrainingRows], step_of: list[np.ndarray], sources: Sources) -> pa.Table:
+def plan_table(found: list[TrainingRows], step_of: list[np.ndarray], sources: Sources) -> pa.Table:
     """One table, steps ascending, inside a step the datasets by name and their samples in their own order."""
     sizes = [len(rows.row) for rows in found]
     step = np.concatenate([np.empty(0, np.int32), *step_of])

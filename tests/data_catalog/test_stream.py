@@ -10,9 +10,17 @@ import pyarrow as pa
 import pytest
 
 from data_catalog import store
-from data_catalog.buffers import ClassBalanced, RecencyWeighted, Reservoir, StepBalanced, Unlimited
+from data_catalog.buffers import (
+    ClassBalanced,
+    ClipScoreFiltered,
+    RecencyWeighted,
+    Reservoir,
+    StepBalanced,
+    Unlimited,
+)
 from data_catalog.caption_policy import Weighted
-from data_catalog.captions import CaptionPolicy
+from data_catalog.caption_rows import given_rows
+from data_catalog.captions import CaptionPolicy, CaptionScores
 from data_catalog.concept_scores import store_scores
 from data_catalog.exclusions import exclude
 from data_catalog.mixture import Mixture
@@ -24,6 +32,9 @@ from data_catalog.shards import SAMPLES, TEXTS, DatasetFacts, DatasetRef, with_f
 from data_catalog.stream import PLAN, compose_step, compose_stream, samples_of
 
 PUBLISHED = Path(__file__).parents[3] / "shared/fomo_in_flux/streams"
+GOLDEN = (  # of 8 draws at step 1: three of the update pool, two of the buffer, three of the pretraining pool
+    "SHAPES/square/0 SHAPES/square/0 SHAPES/square/1 SCENES/2 SHAPES/star/2 BROAD/1 BROAD/2 BROAD/0"
+)
 read_stream = cache(read_stream_file)
 
 
@@ -236,3 +247,26 @@ def _fabricated(ordering, name):
     facts = DatasetFacts(name=name, kind="classification", prompt_template="A {}.", classnames=tuple(names))
     digest = store.write_table(with_facts(pa.table(columns, schema=SAMPLES), facts))
     return DatasetRef(digest=digest, name=name, samples={"train": len(names)}, kind="classification")
+
+
+def test_only_well_scored_samples_are_drawn_where_asked(datasets, captions, tmp_path):
+    shapes = datasets["SHAPES"]
+    given = given_rows(shapes)
+    best = [sample.endswith("circle/3.png") for sample in given["sample"].to_pylist()]
+    table = given.select(["sample", "position", "kind"]).append_column("clip_score", pa.array(best).cast(pa.float32()))
+    scored = CaptionScores(digest=store.write_table(table), dataset=shapes.digest, captions=shapes.digest,
+                           name="SHAPES", checkpoint="sha256:" + "0" * 64)  # fmt: skip
+    ordering = ordered(tmp_path, "SHAPES+++circle", "SHAPES+++square")
+    plan = compose_stream([shapes], captions, ordering, 2, 0, [], caption_scores=[scored])
+    mixture = Mixture(pretraining=0, update=0.5, buffer=0.5)
+    drawn = rows(compose_step(plan, 1, mixture, 8, 2, 0, ClipScoreFiltered(share=0.25)))
+    assert {row["id"] for row in drawn if row["pool"] == "buffer"} == {"SHAPES/train/circle/3.png"}
+    unscored = compose_stream([shapes], captions, ordering, 2, 0, [])
+    with pytest.raises(ValueError, match="4 of 4 samples have no CLIP score, first one of SHAPES"):
+        compose_step(unscored, 1, mixture, 8, 2, 0, ClipScoreFiltered(share=0.25))
+
+
+def test_the_draws_of_a_step_stay_what_they_were(plan):
+    """Golden: a change here makes every trained step another one; bump the revision in tasks/compose.py."""
+    drawn = rows(compose_step(plan, 1, Mixture(), 8, 2, 0))[:8]
+    assert [row["id"].replace("/train/", "/").removesuffix(".png") for row in drawn] == GOLDEN.split()
