@@ -98,9 +98,9 @@ def compose_stream(
     """Spread the concepts that `ordering` names over `steps` steps, with all their training samples.
 
     The training samples of the datasets named in `pretraining` are the pretraining pool. If no other dataset is given,
-    the steps are empty: a stream for mixtures of pretraining alone. Excluded samples do not change the order or the
-    steps of the concepts. Raises ValueError for names that fit nothing, for a number of steps that the concepts cannot
-    be cut into and for samples without text.
+    the steps are empty: a stream for mixtures of pretraining alone. Dropped samples do not change the order of the
+    concepts; one that has no other samples takes no part. Raises ValueError for names that fit nothing, for a number of
+    steps that the concepts cannot be cut into and for samples without text.
     """
     _check_names(datasets, pretraining)
     sources = Sources.of(datasets, captions, policy, caption_scores)
@@ -204,16 +204,21 @@ def _steps(
 ) -> list[list[Concept]]:
     """The concepts of each step; empty steps if no dataset is streamed."""
     concepts = [Concept(name, rows.names[code]) for name, rows in streamed.items() for code in _present(rows)]
-    if concepts:
+    left = {
+        Concept(name, rows.names[code]) for name, rows in streamed.items() for code in _present(rows, ~rows.dropped)
+    }
+    if left:
         order = ordering.order(concepts, rng(seed, "ordering"), background)
-        return cut_stream(order, cut, steps, ordering.dated(background.years))
+        known = ordering.dated(background.years)
+        return cut_stream([concept for concept in order if concept in left], cut, steps, known)
     if streamed:
-        raise ValueError(f"none of {sorted(streamed)} has a training sample with a concept; a stream needs some")
+        what = "left by the exclusions" if concepts else "with a concept"
+        raise ValueError(f"none of {sorted(streamed)} has a training sample {what}; a stream needs some")
     return [[] for _ in range(steps)]
 
 
-def _present(rows: TrainingRows) -> Iterable[int]:
-    return (code for code in np.unique(rows.concept).tolist() if code >= 0)
+def _present(rows: TrainingRows, which: np.ndarray | slice = slice(None)) -> Iterable[int]:
+    return (code for code in np.unique(rows.concept[which]).tolist() if code >= 0)
 
 
 def steps_of_rows(name: str, rows: TrainingRows, step_of_concept: Mapping[Concept, int] | None) -> np.ndarray:
@@ -247,9 +252,10 @@ def plan_table(found: list[TrainingRows], step_of: list[np.ndarray], sources: So
 def _sizes(pools: dict[str, np.ndarray], mixture: Mixture, batch_size: int, step: int) -> dict[str, int]:
     """Samples of a batch per pool, in the order of the batch, without the pools that give none."""
     sizes = split_batch(batch_size, mixture, step)
-    for pool in ("pretraining", "buffer"):
-        if getattr(mixture, pool) == 0 and not len(pools[pool]):  # only the rounding gave it samples
-            sizes["update"] += sizes[pool]
+    holders = [pool for pool in BATCH_ORDER if len(pools[pool])]
+    for pool in sizes:
+        if getattr(mixture, pool) == 0 and holders and pool not in holders:  # only the rounding gave it samples
+            sizes[holders[0]] += sizes[pool]
             sizes[pool] = 0
     if empty := [pool for pool, size in sizes.items() if size and not len(pools[pool])]:
         raise ValueError(

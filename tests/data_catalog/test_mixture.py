@@ -55,3 +55,8 @@ def test_zero_means_zero_if_asked(shares, batch_size):
 
 def test_the_benchmarks_rounding_may_give_a_sample_to_a_zero_share():
     assert split_batch(512, Mixture.model_validate("iidify"), 1) == {"pretraining": 1, "update": 51, "buffer": 460}
+
+
+def test_the_first_step_keeps_zeros_too():
+    mixture = Mixture(pretraining=0.5, update=0, buffer=0.5, keeps_zeros=True)
+    assert split_batch(512, mixture, 0) == {"pretraining": 512, "update": 0, "buffer": 0}

@@ -184,23 +184,36 @@ def test_weights_decide_how_often_a_text_is_drawn(datasets, captions):
 
 
 def test_dropped_samples_never_arrive_and_marked_ones_say_so(datasets, captions, tmp_path):
-    ordering = ordered(tmp_path, "SHAPES+++star", "SHAPES+++circle")
+    ordering = ordered(tmp_path, "SHAPES+++star", "SHAPES+++circle", "SHAPES+++square")
     stars = {f"SHAPES/train/star/{i}.png": "asked for" for i in range(3)}
     drop = exclude(stars | {"BROAD/train/0.png": "asked for", "GONE/train/1": "asked for"}, "drop", "removal")
     mark = exclude({"SHAPES/train/circle/1.png": "like a test image"}, "mark", "duplicates")
     plan = compose_stream(list(datasets.values()), captions, ordering, 2, 0, ["BROAD"], exclusions=[drop, mark])
-    assert [step.samples for step in plan.steps] == [0, 4] and plan.pretraining_samples == 5
+    assert [step.samples for step in plan.steps] == [4, 4] and plan.pretraining_samples == 5
     assert not {sample for _, sample in members(plan)} & {*stars, "BROAD/train/0.png"}
     assert [some.samples for some in plan.excluded] == [4, 1]
-    drawn = rows(compose_step(plan, 1, Mixture(pretraining=0, update=1, buffer=0), 4, 2, 0))
+    drawn = rows(compose_step(plan, 0, Mixture(pretraining=0, update=1, buffer=0), 4, 2, 0))
     assert {row["id"] for row in drawn if row["marked"]} == {"SHAPES/train/circle/1.png"}
 
 
 def test_dropped_samples_leave_the_order_of_the_concepts_alone(plan, datasets, captions):
-    drop = exclude({f"SHAPES/train/star/{i}.png": "asked for" for i in range(3)}, "drop", "removal")
+    gone = {f"SHAPES/train/star/{i}.png": "asked for" for i in range(2)}
+    drop = exclude(gone, "drop", "removal")
     without = compose_stream(list(datasets.values()), captions, Random(), 3, 0, ["BROAD"], exclusions=[drop])
-    left = [(step, sample) for step, sample in members(plan) if "/star/" not in sample]
+    left = [(step, sample) for step, sample in members(plan) if sample not in gone]
     assert members(without) == left and [s.concepts for s in without.steps] == [s.concepts for s in plan.steps]
+
+
+def test_a_dataset_that_is_dropped_whole_has_no_step(datasets, captions):
+    ordering = DatasetByDataset(datasets=("SHAPES", "SCENES"))
+    drop = exclude({f"SCENES/train/{i}.png": "asked for" for i in range(4)}, "drop", "removal")
+    arguments = ([datasets["SHAPES"], datasets["SCENES"]], captions, ordering)
+    with pytest.raises(ValueError, match="makes 1 steps of this stream, but `steps` is 2; set `steps` to 1"):
+        compose_stream(*arguments, 2, 0, [], exclusions=[drop], cut="by_dataset")
+    plan = compose_stream(*arguments, 1, 0, [], exclusions=[drop], cut="by_dataset")
+    assert [step.datasets for step in plan.steps] == [("SHAPES",)]
+    with pytest.raises(ValueError, match=r"none of \['SCENES'\] has a training sample left by the exclusions"):
+        compose_stream([datasets["SCENES"]], captions, Random(), 1, 0, [], exclusions=[drop])
 
 
 def test_one_step_per_dataset(datasets, captions):
