@@ -51,6 +51,10 @@ class Captioner(Spec):
         """Names everything that decides its texts, and nothing else: no place, no device, no key."""
         return self.kind
 
+    def identity(self) -> str:
+        """Names everything that decides what it writes of a dataset: its id and which images it is asked about."""
+        return f"{self.id()} images={self.images} splits={','.join(self.splits or ('*',))}"
+
     def write(self, known: DatasetFacts, samples: pa.Table, progress: Progress | None = None) -> Written:
         """Texts for rows of `samples` (schema SAMPLES); none where it has nothing to say."""
         raise NotImplementedError
