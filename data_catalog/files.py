@@ -129,6 +129,12 @@ def open_binary(location: str) -> IO[bytes]:
         return _filesystem(location).open(location, "rb")
 
 
+def copy_to(location: str, path: Path) -> None:
+    """Write a remote file to a local one, in one go where a store would be asked for thousands of small parts."""
+    with reaching(location):
+        _filesystem(location).get_file(location, str(path))
+
+
 @contextlib.contextmanager
 def reaching(location: str) -> Iterator[None]:
     """Whatever a driver raises inside becomes Unreachable, which names the URL and the settings that decide."""

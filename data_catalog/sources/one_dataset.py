@@ -87,6 +87,10 @@ class OneDataset(Source):
         """What these files hold."""
         raise NotImplementedError
 
+    def split_words(self) -> list[str]:
+        """The words that may stand for a split in a name."""
+        return [*self.splits] if self.splits is not None else [*TRAIN_WORDS, *TEST_WORDS, *VALIDATION_WORDS]
+
     def nothing(self) -> str:
         """What was looked for, for the case that there is nothing."""
         return f"nothing of {self.dataset} lies in {self.root()}"
@@ -136,6 +140,8 @@ def _settled(source: OneDataset, found: Found) -> Candidates:
 
 
 def _without_faults(source: OneDataset, rows: pa.Table) -> tuple[pa.Table, list[dict]]:
+    if rows["code"].null_count == rows.num_rows:
+        return rows, []  # without a copy
     is_faulty = rows["code"].is_valid()
     refused = [
         refusal(
@@ -152,8 +158,8 @@ def _without_faults(source: OneDataset, rows: pa.Table) -> tuple[pa.Table, list[
 def _with_splits(source: OneDataset, rows: pa.Table) -> pa.Table:
     words = [word for word in pc.unique(rows["split"]).to_pylist() if word is not None]
     ours = _splits_of(source, words)
-    left_out = pa.array([word for word in words if word in ours and ours[word] is None], pa.string())
-    rows = rows.filter(pc.invert(pc.is_in(rows["split"], value_set=left_out)))
+    if left_out := [word for word in words if word in ours and ours[word] is None]:
+        rows = rows.filter(pc.invert(pc.is_in(rows["split"], value_set=pa.array(left_out, pa.string()))))
     unknown = pa.array([word for word in words if word not in ours], pa.string())
     is_unknown = pc.is_in(rows["split"], value_set=unknown)
     reason = pc.binary_join_element_wise("split ", rows["split"], f" is none of {sorted(ours)}: map it in `splits`", "")
