@@ -59,6 +59,8 @@ def ingest(
     else:
         config = _one_source(what, given)
     presence = [each for source in config.sources for each in source.presence()]
+    if datasets and any(each.state in ("incomplete", "absent") for each in presence):
+        config.sources[0].listings()  # says what is missing, before anything is started
     with api(), watching(quiet=json_output) as stages:
         from flows.ingest import ingest as flow
 
@@ -140,6 +142,8 @@ def release(
     rows = refused if code else [row for row in refused if row["id"] in set(sample or ())]
     if unknown := sorted(set(sample or ()) - {row["id"] for row in rows}):
         raise ValueError(f"not in quarantine: {', '.join(unknown[:5])}; `evergreen quarantine list` says what is")
+    if not rows:
+        raise ValueError(f"nothing is refused as {code}; `evergreen quarantine list` says what is")
     check_releasable(rows)
     rule = f"--code {code}" + (f" --dataset {dataset}" if dataset else "") if code else ""
     decision = decisions.release([row["id"] for row in rows], reason, rule)
