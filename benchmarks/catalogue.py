@@ -95,9 +95,10 @@ def _run(folder: Path, is_first: bool) -> dict:
             _timed(seconds, name, lambda refs=refs: [store.locate(ref.digest) for ref in refs])
     news = _timed(seconds, "catalog", lambda: catalog.record_ingest(datasets, captions))
     total = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    used = resource.getrusage(resource.RUSAGE_SELF)
     samples = sum(sum(each.samples.values()) for each in datasets)
-    return {"seconds": total, **seconds, "peak_gb": peak, "samples": samples, "written": news,
+    return {"seconds": total, **seconds, "cpu_seconds": used.ru_utime + used.ru_stime,
+            "peak_gb": used.ru_maxrss * 1024 / 1e9, "samples": samples, "written": news,
             "catalog_mb": catalog.catalog_path().stat().st_size / 1e6}  # fmt: skip
 
 
@@ -179,12 +180,18 @@ def _median(runs: list[dict]) -> dict:
 def _show(result: dict) -> None:
     written = result["release"]
     print(f"{written['images']:,} images of 63 datasets, written in {written['seconds']:.0f} s")
-    print(f"{'run':10} {'samples':>10} {'s':>7} " + " ".join(f"{name:>9}" for name in PHASES) + "   peak GB   target")
+    print(
+        f"{'run':10} {'samples':>10} {'s':>7} "
+        + " ".join(f"{name:>9}" for name in PHASES)
+        + "     CPU s   peak GB   target"
+    )
     for name, target in result["targets"].items():
         run = result[name]
         phases = " ".join(f"{run[phase]:9.1f}" for phase in PHASES)
         wanted = f"<= {target['seconds']:.0f} s, {target['peak_gb']:.0f} GB"
-        print(f"{name:10} {run['samples']:10,} {run['seconds']:7.1f} {phases} {run['peak_gb']:9.2f}   {wanted}")
+        print(
+            f"{name:10} {run['samples']:10,} {run['seconds']:7.1f} {phases} {run['cpu_seconds']:9.1f} {run['peak_gb']:9.2f}   {wanted}"
+        )
     print(f"the catalog takes {result['first']['catalog_mb']:.0f} MB")
 
 

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from data_catalog import store, stream
-from data_catalog.caption_rows import CAME_ALONG, CaptionRef, CaptionScores, given_rows
+from data_catalog import descent, store, stream
+from data_catalog.caption_rows import CAME_ALONG, GIVEN, CaptionRef, CaptionScores, Origin, Texts, caption_rows, flat
 from data_catalog.decisions import Decision
 from data_catalog.duplicates import DuplicateGroups
 from data_catalog.recorded import RecordedStream, TrainedStep, What
 from data_catalog.shards import DatasetRef, facts
+
+BATCH = 100_000  # samples whose texts are in memory at a time
 
 
 class Connection(Protocol):
@@ -45,12 +48,7 @@ def replace_dataset(db: Connection, dataset: DatasetRef) -> None:
         "width, height, format, phash, attributes FROM read_parquet(?)",
         [samples],
     )  # fmt: skip
-    _insert(
-        db,
-        "INSERT INTO captions BY NAME SELECT *, ? AS dataset, ? AS version FROM rows",
-        given_rows(dataset),
-        [dataset.name, dataset.digest],
-    )
+    _add_given(db, dataset)
     _add_concepts(db, dataset, list(known.classnames))
     if dataset.quarantine:
         db.execute(
@@ -132,7 +130,6 @@ _STEPS = pa.schema(
         ("deployed", pa.string()),
     ]
 )
-_PARENTS = pa.schema([("checkpoint", pa.string()), ("parent", pa.string()), ("role", pa.string())])
 
 
 ENTER: dict[What, Callable[[Connection, Any], None]] = {
@@ -142,6 +139,20 @@ ENTER: dict[What, Callable[[Connection, Any], None]] = {
     "duplicates": add_duplicates,
     "stream": replace_stream,
 }
+
+
+def _add_given(db: Connection, dataset: DatasetRef) -> None:
+    """The texts that a dataset came with, as `given_rows` has them, some samples at a time."""
+    sample_table = pq.ParquetFile(_file(dataset.digest))
+    for batch in sample_table.iter_batches(BATCH, columns=["id", *GIVEN.values()]):
+        part = pa.table(batch)
+        texts = [Texts(kind, Origin(CAME_ALONG), *flat(part[field])) for kind, field in GIVEN.items()]
+        _insert(
+            db,
+            "INSERT INTO captions BY NAME SELECT *, ? AS dataset, ? AS version FROM rows",
+            caption_rows(part["id"], texts),
+            [dataset.name, dataset.digest],
+        )
 
 
 def _add_concepts(db: Connection, dataset: DatasetRef, classnames: list[str]) -> None:
@@ -168,28 +179,14 @@ def _add_draws(db: Connection, step_plan: str) -> None:
 
 
 def _add_descent(db: Connection, steps: tuple[TrainedStep, ...]) -> None:
-    """Which weights those of the steps were made from, back to the first, as the manifests of the store say."""
-    waiting = {digest for step in steps for digest in (step.checkpoint, step.deployed) if digest}
-    edges, seen = set(), set(waiting)
-    while waiting:
-        digest = waiting.pop()
-        found = parents(digest)
-        edges |= {(digest, parent, role) for parent, role in found}
-        waiting |= {parent for parent, _ in found} - seen
-        seen |= waiting
-    rows = pa.table([pa.array([edge[i] for edge in sorted(edges)], pa.string()) for i in range(3)], schema=_PARENTS)
-    _insert(db, "INSERT INTO checkpoint_parents FROM rows EXCEPT FROM checkpoint_parents", rows, [])
-
-
-def parents(checkpoint: str) -> set[tuple[str, str]]:
-    """The weights that a checkpoint was made from directly, with their role: init, base or pick."""
-    found = set()
-    for origin in store.origins(checkpoint):
-        merged = origin.get("parents", {})
-        named = {"init": origin.get("init"), "base": merged.get("base")}
-        found |= {(digest, role) for role, digest in named.items() if digest}
-        found |= {(digest, "pick") for digest in merged.get("picks", ())}
-    return {(digest, role) for digest, role in found if digest != checkpoint}
+    """From which weights those of the steps descend, recipe by recipe."""
+    for recipe in sorted({step.recipe for step in steps}):
+        ours = [step for step in steps if step.recipe == recipe]
+        known = descent.family(digest for step in ours for digest in (step.checkpoint, step.deployed) if digest)
+        for table, rows in (("parents", descent.parent_rows(known)), ("ancestors", descent.ancestor_rows(known))):
+            names = pa.table({"checkpoint": list(known)})
+            _insert(db, f"DELETE FROM checkpoint_{table} WHERE checkpoint IN (FROM rows)", names, [])
+            _insert(db, f"INSERT INTO checkpoint_{table} FROM rows", rows, [])
 
 
 def _insert(db: Connection, query: str, rows: pa.Table, parameters: list) -> None:

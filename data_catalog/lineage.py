@@ -35,12 +35,12 @@ def of_checkpoint(digest: str, texts: int = TEXTS) -> dict:
     origins, own = store.origins(digest), _steps("checkpoint = ?", [digest])
     plans = sorted({step["step_plan"] for step in own})
     carried = query(
-        "SELECT DISTINCT stream, recipe, step, ancestor AS checkpoint FROM lineage_descent d "
+        "SELECT DISTINCT stream, recipe, step, ancestor AS checkpoint FROM checkpoint_ancestors d "
         "JOIN steps s ON s.checkpoint = ancestor WHERE d.checkpoint = ? AND distance > 0 ORDER BY ALL",
         [digest],
     )
     descendants = query(
-        "SELECT checkpoint FROM lineage_descent WHERE ancestor = ? AND distance > 0 ORDER BY distance, checkpoint",
+        "SELECT checkpoint FROM checkpoint_ancestors WHERE ancestor = ? AND distance > 0 ORDER BY distance, checkpoint",
         [digest],
     )
     if not (origins or own or carried):
@@ -170,7 +170,7 @@ def _whole_digest(digest: str) -> str:
     """The one recorded checkpoint whose digest begins like this; the report and messages show beginnings."""
     if len(digest) == len("sha256:") + 64:
         return digest
-    found = query("SELECT DISTINCT checkpoint FROM lineage_descent WHERE starts_with(checkpoint, ?)", [digest])
+    found = query("SELECT DISTINCT checkpoint FROM checkpoint_ancestors WHERE starts_with(checkpoint, ?)", [digest])
     if len(found) != 1 or len(digest) < len("sha256:") + 6:
         raise ValueError(f"{len(found)} recorded checkpoints begin with {digest!r}; give more of the digest")
     return found[0]["checkpoint"]

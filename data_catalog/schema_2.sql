@@ -79,6 +79,13 @@ CREATE TABLE checkpoint_parents ( -- which weights others were made from
     role VARCHAR NOT NULL        -- init: an update began there; base, pick: of a merge
 );
 
+CREATE TABLE checkpoint_ancestors ( -- the same to the very beginning; every checkpoint is its own at distance 0
+    checkpoint VARCHAR NOT NULL,
+    ancestor VARCHAR NOT NULL,
+    distance INTEGER NOT NULL    -- by the shortest way
+);
+INSERT INTO checkpoint_ancestors SELECT DISTINCT checkpoint, checkpoint, 0 FROM steps; -- the rest comes with the next recording
+
 ALTER TABLE step_draws ADD COLUMN text VARCHAR;      -- the caption that was drawn with the image
 ALTER TABLE step_draws ADD COLUMN caption_kind VARCHAR;
 ALTER TABLE step_draws ADD COLUMN captioner VARCHAR;
@@ -107,26 +114,11 @@ SELECT stream, recipe, step, text, caption_kind, captioner, count(DISTINCT sampl
        sum(draws)::BIGINT AS draws
 FROM lineage_samples GROUP BY ALL;
 
--- Every checkpoint with all those it descends from, itself at distance 0.
-CREATE VIEW lineage_descent AS
-WITH RECURSIVE known AS (
-    SELECT checkpoint FROM checkpoint_parents UNION SELECT parent FROM checkpoint_parents
-    UNION SELECT checkpoint FROM steps UNION SELECT deployed FROM steps WHERE deployed IS NOT NULL
-), descent USING KEY (checkpoint, ancestor) AS (
-    SELECT checkpoint, checkpoint AS ancestor, 0 AS distance FROM known
-    UNION
-    SELECT d.checkpoint, p.parent, min(d.distance) + 1
-    FROM descent d JOIN checkpoint_parents p ON p.checkpoint = d.ancestor
-    WHERE NOT EXISTS (FROM recurring.descent r WHERE r.checkpoint = d.checkpoint AND r.ancestor = p.parent)
-    GROUP BY ALL
-)
-SELECT checkpoint, ancestor, distance FROM descent;
-
 -- Which checkpoints carry which steps: the weights a step ended in, and all that were made from them later.
 CREATE VIEW lineage_checkpoints AS
 SELECT DISTINCT d.checkpoint, CASE WHEN d.distance = 0 THEN 'direct' ELSE 'inherited' END AS how,
        s.stream, s.recipe, s.step, s.step_plan
-FROM steps s JOIN lineage_descent d ON d.ancestor = s.checkpoint;
+FROM steps s JOIN checkpoint_ancestors d ON d.ancestor = s.checkpoint;
 
 -- Samples that later plans leave out: the last decision about each counts.
 CREATE VIEW forgotten AS

@@ -148,6 +148,9 @@ def test_an_older_catalog_is_migrated_by_whoever_asks(old_file, caplog):
     texts = catalog.query("SELECT position, text FROM captions ORDER BY position")
     assert texts == [{"position": 0, "text": "one"}, {"position": 1, "text": "two"}]
     assert catalog.query("SELECT draws, text FROM lineage_samples") == [{"draws": 7, "text": None}]
+    assert catalog.query("SELECT checkpoint, how FROM lineage_checkpoints") == [
+        {"checkpoint": "weights", "how": "direct"}
+    ]
     kept = old_file.with_name("catalog.duckdb.before-2")
     assert kept.read_bytes() == before and str(kept) in caplog.text
 

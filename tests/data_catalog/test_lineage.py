@@ -98,7 +98,7 @@ def test_views_count_what_a_count_over_the_step_plans_counts(life):
 
 
 def test_descent_follows_every_path_once(life):
-    rows = catalog.query("SELECT checkpoint, ancestor, distance FROM lineage_descent")
+    rows = catalog.query("SELECT checkpoint, ancestor, distance FROM checkpoint_ancestors")
     assert len(rows) == len({(row["checkpoint"], row["ancestor"]) for row in rows})
     nearest = {(row["checkpoint"], row["ancestor"]): row["distance"] for row in rows}
     assert nearest[life.expert1, life.pretrained] == 2  # by way of the merge, which the pretrained weights entered
