@@ -144,11 +144,12 @@ def as_table(chosen: Candidates, library: Library) -> pa.Table:
     best = np.full(library.images, -np.inf, np.float32)
     if not np.isnan(chosen.score).all():
         np.maximum.at(best, chosen.image, np.nan_to_num(chosen.score, nan=-np.inf))
-    is_uniform = np.isnan(chosen.weight).all()
-    weights = pa.ListArray.from_arrays(offsets, pa.array(chosen.weight, pa.float32()), mask=silent)
+    is_even = np.isnan(chosen.weight)
+    weight = np.where(is_even, 1 / count[chosen.image], chosen.weight).astype(np.float32)
+    weights = pa.ListArray.from_arrays(offsets, pa.array(weight), mask=silent)
     columns = [
         pa.ListArray.from_arrays(offsets, chosen.text.combine_chunks(), mask=silent),
-        pa.nulls(library.images, pa.list_(pa.float32())) if is_uniform else weights,
+        pa.nulls(library.images, pa.list_(pa.float32())) if is_even.all() else weights,
         pa.array(best, mask=~np.isfinite(best)),
         _named(offsets, chosen.kind, library.kinds, silent),
         _named(offsets, chosen.captioner, library.captioners, silent),

@@ -128,7 +128,7 @@ class CaptionPolicy(Spec):
 
     @model_validator(mode="after")
     def _says_the_kinds_once(self) -> "CaptionPolicy":
-        if isinstance(self.choice, Weighted) and "prefer" in self.model_fields_set:
+        if isinstance(self.choice, Weighted) and self.prefer != type(self).model_fields["prefer"].default:
             raise ValueError("`prefer` and the weights of `choice` both name kinds; leave `prefer` out")
         return self
 

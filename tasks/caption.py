@@ -1,6 +1,9 @@
 """From a dataset to the texts its images are trained with, and to how well these fit."""
 
-from data_catalog import captions
+from prefect.context import TaskRunContext
+from prefect.logging import get_run_logger
+
+from data_catalog import captions, store
 from data_catalog.captions import CaptionRef, CaptionScores
 from data_catalog.shards import DatasetRef
 from models import caption_quality
@@ -15,7 +18,9 @@ from tasks.progress import progress_by_label
 def caption_dataset(dataset: DatasetRef, captioner: AnyCaptioner, captioner_identity: str) -> CaptionRef:
     """Let a captioner write about the images of a dataset; `captioner_identity`: `captioner.identity()`."""
     with progress_by_label() as progress:
-        return captions.caption(dataset, captioner, progress)
+        made = captions.caption(dataset, captioner, progress)
+    _log_usage(made)
+    return made
 
 
 @cached(revision=1, label="score captions {dataset.name}")
@@ -29,3 +34,11 @@ def score_captions(
     """Score texts against their images: those of `captions`, or those that came with the data."""
     with progress_by_label() as progress:
         return caption_quality.score_captions(dataset, captions, checkpoint, embeddings, splits, progress)
+
+
+def _log_usage(made: CaptionRef) -> None:
+    """Say in the log of the run what the captions took: tokens, money, fallbacks."""
+    took = store.origins(made.digest)[-1]["usage"]
+    if took and TaskRunContext.get():
+        line = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in took.items())
+        get_run_logger().info("captions of %s by %s took: %s", made.name, made.captioner, line)

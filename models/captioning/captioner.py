@@ -8,6 +8,7 @@ BSD-3-Clause, Qwen2-VL 2B and 7B and SmolVLM are Apache-2.0; `blip2-opt-*` conta
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
@@ -60,7 +61,8 @@ class ImageCaptioner(Captioner, Pretrained):
     def write(self, known: DatasetFacts, samples: pa.Table, progress: Progress | None = None) -> Written:
         """Up to `captions_per_image` different texts per image; none where the model said nothing."""
         label = f"caption {known.name}"
-        answers = answered(self.id(), _keys(samples), lambda missing: self._ask(samples, missing), label, progress)
+        keys = _keys(samples)
+        answers = answered(self.id(), keys, lambda missing: self._ask(samples, keys, missing), label, progress)
         rows = np.repeat(np.arange(len(answers)), [len(said.texts) for said in answers])
         text = pa.array([text for said in answers for text in said.texts], pa.string())
         silent = sum(not said.texts for said in answers)
@@ -71,11 +73,10 @@ class ImageCaptioner(Captioner, Pretrained):
         settings = {name: getattr(self, name) for name in decoding}
         return Origin(captioner, self.model_identity(), self.prompt, json.dumps(settings, sort_keys=True))
 
-    def _ask(self, samples: pa.Table, missing: list[int]) -> Iterator[list[tuple[int, Said]]]:
+    def _ask(self, samples: pa.Table, keys: list[bytes], missing: list[int]) -> Iterator[list[tuple[int, Said]]]:
         loaded = load(self, "AutoModelForImageTextToText", "AutoProcessor")
         fit_processor(loaded)
         batches = [missing[start : start + self.batch_size] for start in range(0, len(missing), self.batch_size)]
-        keys = _keys(samples)
         workers = min(os.cpu_count() or 1, MOST_WORKERS)
         pictures = read_ahead(lambda batch: _pictures(samples.take(pa.array(batch))), batches, workers)
         for batch, images in zip(batches, pictures, strict=True):
@@ -100,8 +101,7 @@ def describe(loaded: Loaded, images: list[Image.Image], spec: ImageCaptioner, se
     options: dict[str, Any] = {"do_sample": False}
     if spec.temperature:
         options = {"do_sample": True, "temperature": spec.temperature, "top_p": spec.top_p, "top_k": 0}
-    with loaded.turn, torch.random.fork_rng(_generators(loaded.model.device)):
-        torch.manual_seed(seed)
+    with loaded.turn, _drawing_from(seed, loaded.model.device) if spec.temperature else nullcontext():
         output = loaded.model.generate(
             **inputs, num_beams=1, max_new_tokens=spec.max_new_tokens, num_return_sequences=spec.captions_per_image,
             **options,
@@ -157,5 +157,9 @@ def _keys(samples: pa.Table) -> list[bytes]:
     return [content or sha256(repr(place).encode()).digest() for content, *place in columns]
 
 
-def _generators(device: torch.device) -> list[int]:
-    return [device.index or 0] if device.type == "cuda" else []
+@contextmanager
+def _drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators set to `seed` for a while: generation takes no other."""
+    with torch.random.fork_rng([device.index or 0] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

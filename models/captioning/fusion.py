@@ -54,7 +54,9 @@ class Fusion(Captioner):
         texts = [self._checked(places[drafts.rows], pairs, said)]
         if isinstance(self.seeds, Made):
             texts.append(drafts._replace(rows=places[drafts.rows]))
-        return Written(texts, self._usage(dict(zip(pairs, said, strict=True)), int(texts[0].fallback.sum())))
+        without = samples_with_class.num_rows - len(np.unique(drafts.rows))
+        usage = {"images_without_draft": without, "fallbacks": int(texts[0].fallback.sum())}
+        return Written(texts, usage | self._cost(dict(zip(pairs, said, strict=True))))
 
     def _origin(self, captioner: str) -> Origin:
         settings = json.dumps(self.writer.settings() | {"seeds": self.seeds.id()}, sort_keys=True)
@@ -77,11 +79,11 @@ class Fusion(Captioner):
         text = [answer if good else pair.template for answer, pair, good in zip(answers, pairs, fit, strict=True)]
         return Texts(self.kind, self._origin(self.id()), rows, pa.array(text, pa.string()), ~fit)
 
-    def _usage(self, distinct: dict["Pair", Said], fallbacks: int) -> dict[str, int | float]:
+    def _cost(self, distinct: dict["Pair", Said]) -> dict[str, int | float]:
         tokens = [sum(said[i] for said in distinct.values()) for i in (1, 2)]
         cost = self.writer.cost(*tokens)
-        usage = {"questions": len(distinct), "fallbacks": fallbacks, "tokens_in": tokens[0], "tokens_out": tokens[1]}
-        return usage | ({} if cost is None else {"cost": round(cost, 6)})
+        took = {"questions": len(distinct), "tokens_in": tokens[0], "tokens_out": tokens[1]}
+        return took | ({} if cost is None else {"cost": round(cost, 6)})
 
 
 class Pair(NamedTuple):

@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import threading
 from functools import lru_cache
 from hashlib import sha256
@@ -39,7 +40,7 @@ class Pretrained(Spec):
 
         Raises ValueError if it is no folder here and no commit is given.
         """
-        folder = Path(self.model)
+        folder = Path(self.model).expanduser()
         if folder.is_dir():
             return f"{_architecture(folder)}@{folder_digest(folder)[7:23]}"
         if self.revision is None:
@@ -62,7 +63,15 @@ def load(spec: Pretrained, model_class: str, processor_class: str) -> Loaded:
     """The model that `spec` names, through two `Auto...` classes of transformers; loaded once per process."""
     device = spec.device if spec.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     with _LOADING:
-        return _load(spec.model, spec.revision, spec.model_identity(), spec.dtype, device, model_class, processor_class)
+        return _load(
+            os.path.expanduser(spec.model),
+            spec.revision,
+            spec.model_identity(),
+            spec.dtype,
+            device,
+            model_class,
+            processor_class,
+        )
 
 
 def folder_digest(folder: Path) -> str:
@@ -83,6 +92,7 @@ def _load(
 ) -> Loaded:
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()  # ours show how far a stage is
     where = {"revision": revision} if revision else {}
     try:
         processor = getattr(transformers, processor_class).from_pretrained(model, **where)

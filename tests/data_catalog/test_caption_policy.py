@@ -101,6 +101,13 @@ def test_weights_are_shared_by_the_texts_of_a_kind(dataset, template):
     assert table["weights"].to_pylist()[3] == [1]  # no merged caption: its share goes to the template
 
 
+def test_texts_of_the_fallback_list_share_evenly_beside_weights(dataset):
+    choice = {"kind": "weighted", "weights": {"default": 0.5, "synthetic": 0.5}}
+    table = texts(dataset, [], choice=choice, otherwise=("synthetic_merged",), filter={"leaks": "drop"})
+    assert table["weights"].to_pylist() == [[0.5, 0.5], [1], [1], None, [1]]
+    assert table["texts"].to_pylist()[2] == GIVEN[2][2]  # taken unfiltered
+
+
 def test_a_weight_of_zero_is_a_kind_left_out(dataset, template):
     choice = {"kind": "weighted", "weights": {"template": 1, "synthetic_merged": 0}}
     assert texts(dataset, [template], choice=choice)["texts"].to_pylist() == [["a cat"]] * 5

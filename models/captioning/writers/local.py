@@ -44,7 +44,14 @@ def _answered(loaded: Loaded, questions: Sequence[str], max_new_tokens: int) -> 
     fresh = output[:, inputs["input_ids"].shape[1] :]
     texts = loaded.processor.batch_decode(fresh, skip_special_tokens=True)
     read, written = inputs["attention_mask"].sum(1).tolist(), (fresh != loaded.processor.pad_token_id).sum(1).tolist()
-    return [Said((text,), *tokens) for text, *tokens in zip(texts, read, written, strict=True)]
+    is_whole = torch.isin(fresh, _ends(loaded)).any(1).tolist()  # else it was cut at the limit
+    return [Said((text,) if whole else (), *tokens)
+            for text, whole, *tokens in zip(texts, is_whole, read, written, strict=True)]  # fmt: skip
+
+
+def _ends(loaded: Loaded) -> torch.Tensor:
+    ends = loaded.model.generation_config.eos_token_id
+    return torch.tensor(loaded.processor.eos_token_id if ends is None else ends, device=loaded.model.device)
 
 
 def _inputs(tokenizer: Any, questions: Sequence[str]) -> Any:

@@ -37,7 +37,7 @@ class OpenAI(Writer):
     revision: str | None = None  # what else tells the model apart, e.g. the quantisation that a server of yours loaded
     key_variable: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")  # environment variable with the key
     max_new_tokens: int = Field(80, ge=1)
-    concurrency: int = Field(8, ge=1, le=256)
+    concurrency: int = Field(8, ge=1, le=256)  # per dataset; several may be captioned at once
     retries: int = Field(5, ge=0)  # of one question: on 408, 409, 429, 5xx and broken connections
     pause_seconds: float = Field(1.0, gt=0)  # before the first retry, doubled for each further one
     timeout_seconds: float = Field(60.0, gt=0)
@@ -155,7 +155,7 @@ class OpenAI(Writer):
             answer = response.json()
             choice, usage = answer["choices"][0], answer.get("usage") or {}
             text = choice["message"].get("content")
-            tokens = (int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))
+            tokens = (int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise EndpointFailed(
                 f"{self.base_url} gave something else than a chat completion: {response.text[:300]}; check `base_url`"

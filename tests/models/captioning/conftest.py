@@ -130,7 +130,9 @@ def llama(folder, **options):
 
     words = tokenizer(**options)
     torch.manual_seed(1)
-    LlamaForCausalLM(llama_config(len(words))).save_pretrained(folder)
+    model = LlamaForCausalLM(llama_config(len(words)))
+    model.generation_config.eos_token_id = list(range(1, 340, 3))  # so that random answers come to an end
+    model.save_pretrained(folder)
     words.save_pretrained(folder)
 
 

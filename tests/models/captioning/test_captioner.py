@@ -47,6 +47,11 @@ def test_a_batch_says_what_single_images_say(family, tiny_model):
     assert describe(loaded, images, captioner, 0) == [describe(loaded, [image], captioner, 0)[0] for image in images]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_precision_runs(family, tiny_model, pictures):
+    assert rows(caption(pictures(2), spec(tiny_model(family), prompt="a photo of", dtype="bfloat16")))
+
+
 def test_equal_images_are_asked_about_once(tiny_model, pictures, monkeypatch):
     asked = []
     monkeypatch.setattr(module, "describe", lambda loaded, images, *_: asked.extend(images) or [["x"]] * len(images))

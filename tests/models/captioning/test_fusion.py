@@ -179,7 +179,8 @@ def test_a_bad_answer_is_replaced_by_the_template_and_marked(bad, stub, pictures
 
 def test_the_cost_is_counted_over_everything_that_was_asked(stub, pictures):
     reference = caption(pictures(), remote(stub, price_in=0.5, price_out=2.0))
-    assert usage(reference) == {"questions": 6, "fallbacks": 0, "tokens_in": 600, "tokens_out": 120, "cost": 0.00054}
+    assert usage(reference) == {"images_without_draft": 0, "fallbacks": 0, "questions": 6, "tokens_in": 600,
+                                "tokens_out": 120, "cost": 0.00054}  # fmt: skip
     again = caption(pictures(), remote(stub))  # another price asks nobody
     assert again == reference and len(stub.requests) == 6
 
@@ -218,7 +219,13 @@ def test_a_local_model_answers_in_batches_what_it_answers_alone(model, tiny_mode
         writer = Local(model=tiny_model(model), batch_size=size, max_new_tokens=5)
         answers.append([said for some in writer.answers(questions) for said in some])
     assert answers[0] == answers[1] and [place for place, _ in answers[0]] == [0, 1, 2]
-    assert all(said.tokens_in > 0 for _, said in answers[0])
+    assert all(said.tokens_in > 0 for _, said in answers[0]) and any(said.texts for _, said in answers[0])
+
+
+def test_an_answer_that_was_cut_is_none(tiny_model):
+    writer = Local(model=tiny_model("llama"), max_new_tokens=1)
+    said = [said for question in ("a", "cat", "mat", "of", "small") for [(_, said)] in writer.answers([question])]
+    assert () in {answer.texts for answer in said}
 
 
 def test_a_model_without_sense_falls_back_every_time(tiny_model, pictures):
