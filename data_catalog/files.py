@@ -168,12 +168,14 @@ def _filesystem(location: str) -> "AbstractFileSystem":
 
     protocol = location.partition("://")[0]
     try:
-        return fsspec.filesystem(protocol, use_listings_cache=False)
+        driver = fsspec.get_filesystem_class(protocol)
     except ImportError as error:
         extra = f"evergreen[{_DRIVERS[protocol]}]" if protocol in _DRIVERS else "aiohttp"
         raise Unreachable(f"{_shown(location)} needs a driver that is missing: pip install '{extra}'") from error
     except ValueError as error:
         raise Unreachable(f"{_shown(location)}: no driver for {protocol}://, expected one of {[*_DRIVERS]}") from error
+    with reaching(location):  # settings may be missing
+        return driver(use_listings_cache=False)
 
 
 def _remote_below(root: str) -> dict[str, FileStat]:
