@@ -180,18 +180,13 @@ def _median(runs: list[dict]) -> dict:
 def _show(result: dict) -> None:
     written = result["release"]
     print(f"{written['images']:,} images of 63 datasets, written in {written['seconds']:.0f} s")
-    print(
-        f"{'run':10} {'samples':>10} {'s':>7} "
-        + " ".join(f"{name:>9}" for name in PHASES)
-        + "     CPU s   peak GB   target"
-    )
+    columns = " ".join(f"{name:>8}" for name in (*PHASES, "CPU s", "peak GB"))
+    print(f"{'run':10} {'samples':>10} {'s':>7} {columns}   target")
     for name, target in result["targets"].items():
         run = result[name]
-        phases = " ".join(f"{run[phase]:9.1f}" for phase in PHASES)
+        figures = " ".join(f"{run[key]:8.1f}" for key in (*PHASES, "cpu_seconds"))
         wanted = f"<= {target['seconds']:.0f} s, {target['peak_gb']:.0f} GB"
-        print(
-            f"{name:10} {run['samples']:10,} {run['seconds']:7.1f} {phases} {run['cpu_seconds']:9.1f} {run['peak_gb']:9.2f}   {wanted}"
-        )
+        print(f"{name:10} {run['samples']:10,} {run['seconds']:7.1f} {figures} {run['peak_gb']:8.2f}   {wanted}")
     print(f"the catalog takes {result['first']['catalog_mb']:.0f} MB")
 
 

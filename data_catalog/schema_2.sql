@@ -84,7 +84,8 @@ CREATE TABLE checkpoint_ancestors ( -- the same to the very beginning; every che
     ancestor VARCHAR NOT NULL,
     distance INTEGER NOT NULL    -- by the shortest way
 );
-INSERT INTO checkpoint_ancestors SELECT DISTINCT checkpoint, checkpoint, 0 FROM steps; -- the rest comes with the next recording
+INSERT INTO checkpoint_ancestors         -- the others come when the stream is recorded again
+SELECT DISTINCT checkpoint, checkpoint, 0 FROM steps;
 
 ALTER TABLE step_draws ADD COLUMN text VARCHAR;      -- the caption that was drawn with the image
 ALTER TABLE step_draws ADD COLUMN caption_kind VARCHAR;
