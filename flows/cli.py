@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import cli_data, cli_lineage, cli_streams, environment
+from flows import cli_data, cli_duplicates, cli_lineage, cli_streams, environment
 from flows.cli_common import BAD_INPUT, INTERRUPTED, Config, Json, Seed, counts, print_json
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for commands in (cli_data, cli_streams, cli_lineage):
+for commands in (cli_data, cli_streams, cli_duplicates, cli_lineage):
     app.add_typer(commands.app)
 
 
@@ -58,18 +58,19 @@ def evaluate(
     from flows.experiment import load
     from flows.server import api
     from flows.tables import show_rows
+    from models.evaluation.report import evaluation_rows
 
     experiment = load(config, seed)
     with api(), watching(quiet=json_output):
         from flows.evaluate import evaluate as flow
 
         evaluation = flow(experiment, checkpoint)
-    scores = [score.model_dump() for score in evaluation.report.scores]
+    scores = [score.model_dump() for score in evaluation.report.scores]  # clean ones are rows of their own here
     summary = evaluation.summary.model_dump(exclude={"step"})
     if json_output:
         print_json({"checkpoint": evaluation.report.checkpoint, "scores": scores, **summary})
         return
-    show_rows(f"scores of {evaluation.report.checkpoint[:19]}", scores)
+    show_rows(f"scores of {evaluation.report.checkpoint[:19]}", evaluation_rows(evaluation.report))
     typer.echo(", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in summary.items()))
 
 

@@ -1,44 +1,29 @@
 """The life of a model: data to stream, then update, merge and evaluation once per step, for every recipe compared."""
 
-import json
-
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from data_catalog.eval_sets import EvalSet
-from data_catalog.mixture import Mixture
-from data_catalog.refs import Spec
-from data_catalog.seeds import seed_of
-from data_catalog.stream import StepPlan, StreamPlan
+from data_catalog.stream import StepPlan
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
-from flows.ingest import Ingested, ingest_sources, named
+from flows.ingest import ingest_sources
+from flows.preparing import Prepared, prepare
 from models.budget import Iterations, StepCost, iterations_for
 from models.checkpoints import CheckpointRef
 from models.evaluation.report import EvalReport, ExperimentRecord, MergePoint, RecipeRecord, StreamReport, summarise
 from models.merging.linear import Linear
 from models.merging.temporal import History
-from models.start import Pretrained
 from models.train import Expert
-from tasks.compose import compose_eval_set, compose_step, compose_stream
+from tasks.compose import compose_step
 from tasks.evaluate import evaluate_checkpoint
 from tasks.journal import journal
 from tasks.merge import merge_weights
 from tasks.report import publish_report, record_stream, step_record
 from tasks.tracking import log_step
-from tasks.update import import_weights, initialise_weights, price_method, update_weights
+from tasks.update import price_method, update_weights
 
 RUNNER = ThreadPoolTaskRunner(max_workers=4)
-
-
-class Prepared(Spec):
-    """What all recipes of an experiment share."""
-
-    plan: StreamPlan
-    eval_sets: tuple[EvalSet, ...]
-    adaptation: tuple[str, ...]
-    retention: tuple[str, ...]
 
 
 @flow(name="continual-pretrain", task_runner=RUNNER)
@@ -50,11 +35,11 @@ def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) 
     open_home()  # a worker's process has no command before it that did
     experiment = given(config, seed)
     with journal() as stages:
-        prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioner))
-        pretrained = begin(experiment, prepared.plan)
+        prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
+        pretrained = prepared.start
         zero_shot = evaluate_checkpoint(pretrained, list(prepared.eval_sets), "pretrained")
-        recipes = tuple(live(experiment, name, prepared, pretrained) for name in experiment.recipes)
-        record_stream(experiment.name, experiment.seed, prepared.plan, list(recipes))
+        recipes = tuple(live(experiment, name, prepared) for name in experiment.recipes)
+        record_stream(experiment.name, experiment.seed, prepared.plan, list(recipes), list(prepared.exclusions))
     record = ExperimentRecord(
         name=experiment.name,
         seed=experiment.seed,
@@ -71,46 +56,17 @@ def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) 
     return publish_report(record)
 
 
-def prepare(experiment: ExperimentConfig, ingested: Ingested) -> Prepared:
-    """Compose the stream and the evaluation sets."""
-    retention = experiment.evaluation.retention
-    held_out = {*experiment.pretraining, *retention}
-    streamed = [dataset for name, dataset in ingested.datasets.items() if name not in held_out]
-    used = [*streamed, *named(ingested, experiment.pretraining, "pretraining")]
-    ordering = experiment.stream.ordering.located()
-    identity = json.dumps([ordering.model_dump(mode="json", exclude={"path"}), ordering.content()])
-    plan = compose_stream(used, [ingested.captions[d.name] for d in used], ordering, identity, experiment.stream.steps,
-                          experiment.seed, list(experiment.pretraining))  # fmt: skip
-    arriving = sorted({name for step in plan.steps for name in step.datasets})
-    adaptation = experiment.evaluation.adaptation or tuple(arriving)
-    scored = named(ingested, [*adaptation, *retention], "evaluation")
-    eval_sets = tuple(future.result() for future in [compose_eval_set.submit(dataset, "test") for dataset in scored])
-    return Prepared(plan=plan, eval_sets=eval_sets, adaptation=adaptation, retention=retention)
-
-
-def begin(experiment: ExperimentConfig, plan: StreamPlan) -> CheckpointRef:
-    """The weights the stream starts from: somebody's, or a model trained here on the pretraining pool."""
-    start = experiment.start
-    if isinstance(start, Pretrained):
-        return import_weights(start.identity(), start.model, start.weights)
-    seed = seed_of(experiment.seed, "start")
-    random = initialise_weights(start.identity(), start.model, seed)
-    only_pretraining = Mixture(pretraining=1, update=0, buffer=0)
-    data = compose_step(plan, 0, only_pretraining, start.batch_size, start.iterations, seed, "pretraining")
-    return update_weights(random, data, start.update, seed, "pretraining").checkpoint
-
-
-def live(experiment: ExperimentConfig, name: str, prepared: Prepared, pretrained: CheckpointRef) -> RecipeRecord:
+def live(experiment: ExperimentConfig, name: str, prepared: Prepared) -> RecipeRecord:
     """Take one recipe through the stream; each evaluation runs beside the next update."""
     recipe = experiment.recipes[name]
-    cost = price_method(pretrained.backbone, recipe.update.method, experiment.batch_size)
-    iterations = iterations_per_step(experiment, cost)
-    history = History.start(pretrained)
+    cost = price_method(prepared.start.backbone, recipe.update.method, experiment.batch_size)
+    steps = len(prepared.plan.steps)
+    iterations = iterations_per_step(experiment, cost, steps)
+    history = History.start(prepared.start)
     records, waiting = [], None
-    for step in range(len(prepared.plan.steps)):
-        data = compose_step(
-            prepared.plan, step, recipe.mixture, experiment.batch_size, iterations, experiment.seed, name
-        )
+    for step in range(steps):
+        data = compose_step(prepared.plan, step, recipe.mixture, experiment.batch_size, iterations, experiment.seed,
+                            name, recipe.buffer, recipe.pool)  # fmt: skip
         expert = update_weights(history.pick(recipe.merge.init), data, recipe.update, experiment.seed, name)
         past = history.running
         history = advance(history, recipe, expert.checkpoint, name, step)
@@ -161,20 +117,21 @@ def settle(
     data, expert, deployed, scores = waiting
     report = scores.result()
     summary = summarise(data.step, report, prepared.adaptation, prepared.retention)
-    record = step_record(data, expert, deployed, report, summary, cost, planned_mafs(experiment, cost, data.iterations))
+    planned = planned_mafs(experiment, cost, data.iterations, len(prepared.plan.steps))
+    record = step_record(data, expert, deployed, report, summary, cost, planned)
     log_step(experiment.name, experiment.seed, name, record, experiment.recipes[name].model_dump_json())
     return [record]
 
 
-def iterations_per_step(experiment: ExperimentConfig, cost: StepCost) -> int:
+def iterations_per_step(experiment: ExperimentConfig, cost: StepCost, steps: int) -> int:
     """The iterations of every step: as given, or as many as the budget buys."""
     budget = experiment.budget
     if isinstance(budget, Iterations):
         return budget.per_step
-    return iterations_for(budget.total, cost.mafs, experiment.stream.steps)
+    return iterations_for(budget.total, cost.mafs, steps)
 
 
-def planned_mafs(experiment: ExperimentConfig, cost: StepCost, iterations: int) -> float:
+def planned_mafs(experiment: ExperimentConfig, cost: StepCost, iterations: int, steps: int) -> float:
     """The share of the budget one step was given, in MAFs."""
     budget = experiment.budget
-    return cost.mafs * iterations if isinstance(budget, Iterations) else budget.total / experiment.stream.steps
+    return cost.mafs * iterations if isinstance(budget, Iterations) else budget.total / steps

@@ -1,21 +1,16 @@
 """Find pictures that an experiment holds more than once, within and across its datasets and splits."""
 
-from collections.abc import Sequence
-
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from data_catalog.duplicates import DuplicateGroups, DuplicateSearch, is_searched
-from data_catalog.shards import DatasetRef
-from flows.continual import prepare
+from data_catalog.duplicates import DuplicateGroups, DuplicateSearch
 from flows.environment import open_home
 from flows.evaluate import choose
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_sources
-from models.checkpoints import CheckpointRef
-from tasks.duplicates import find_duplicates, find_near_duplicates
-from tasks.embed import embed_dataset
+from flows.preparing import begin, gather, hashed_groups, near_groups
 from tasks.journal import journal
+from tasks.record import record_findings
 
 
 @flow(name="duplicates", task_runner=ThreadPoolTaskRunner(max_workers=4))
@@ -24,29 +19,11 @@ def duplicates(config: ExperimentConfig | str, search: DuplicateSearch) -> list[
     open_home()  # a worker's process has no command before it that did
     experiment = given(config)
     with journal():
-        ingested = ingest_sources(experiment.sources, experiment.captioner)
-        checkpoint = None
+        ingested = ingest_sources(experiment.sources, experiment.captioners)
+        datasets = list(ingested.datasets.values())
+        groups = hashed_groups(datasets, search)
         if "embedding" in search.kinds:
-            checkpoint = choose(experiment, prepare(experiment, ingested).plan, search.checkpoint)
-        return group_duplicates(list(ingested.datasets.values()), search, checkpoint)
-
-
-def group_duplicates(
-    datasets: Sequence[DatasetRef], search: DuplicateSearch, checkpoint: CheckpointRef | None
-) -> list[DuplicateGroups]:
-    """Exact and perceptual groups, then those by the embeddings of `checkpoint`, as far as `search` asks for them."""
-    looked_at = is_searched(search, [dataset.name for dataset in datasets])
-    chosen = sorted((d for d, wanted in zip(datasets, looked_at, strict=True) if wanted), key=lambda d: d.name)
-    hashed = tuple(kind for kind in search.kinds if kind != "embedding")
-    groups = []
-    if hashed:  # searches name no more than they use, so that another threshold re-runs its own stage alone
-        groups.append(
-            find_duplicates(chosen, DuplicateSearch(kinds=hashed, perceptual_distance=search.perceptual_distance))
-        )
-    if checkpoint is not None:
-        waiting = [embed_dataset.submit(dataset, checkpoint, tuple(sorted(dataset.samples))) for dataset in chosen]
-        vectors = [future.result() for future in waiting]
-        groups.append(
-            find_near_duplicates(vectors, DuplicateSearch(kinds=("embedding",), similarity=search.similarity))
-        )
-    return groups
+            start = begin(experiment, gather(experiment, ingested)[0])
+            groups += near_groups(datasets, search, choose(experiment, start, search.checkpoint))
+        record_findings(groups, [])
+        return groups

@@ -6,11 +6,10 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.refs import Spec
-from data_catalog.stream import StreamPlan
-from flows.continual import begin, prepare
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_sources
+from flows.preparing import prepare
 from models.checkpoints import CheckpointRef
 from models.evaluation.report import EvalReport, StepScores, find_record, run_name, summarise
 from tasks.evaluate import evaluate_checkpoint
@@ -34,15 +33,14 @@ def evaluate(config: ExperimentConfig | str, checkpoint: str = "pretrained") -> 
     open_home()  # a worker's process has no command before it that did
     experiment = given(config)
     with journal():
-        prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioner))
-        chosen = choose(experiment, prepared.plan, checkpoint)
+        prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
+        chosen = choose(experiment, prepared.start, checkpoint)
         report = evaluate_checkpoint(chosen, list(prepared.eval_sets), checkpoint)
     return Evaluation(report=report, summary=summarise(-1, report, prepared.adaptation, prepared.retention))
 
 
-def choose(experiment: ExperimentConfig, plan: StreamPlan, checkpoint: str) -> CheckpointRef:
+def choose(experiment: ExperimentConfig, pretrained: CheckpointRef, checkpoint: str) -> CheckpointRef:
     """The weights that `checkpoint` stands for; raises ValueError that says what can be asked for."""
-    pretrained = begin(experiment, plan)
     if checkpoint == "pretrained":
         return pretrained
     if re.fullmatch(r"sha256:[0-9a-f]{64}", checkpoint):

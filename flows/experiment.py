@@ -6,13 +6,22 @@ from typing import Annotated
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from data_catalog.captions import AnyCaptioner, Template
+from data_catalog.buffers import AnyBuffer
+from data_catalog.buffers.unlimited import Unlimited
+from data_catalog.captions import CaptionPolicy, Template
+from data_catalog.concept_scores import ScoredBy
+from data_catalog.cutting import Cut
+from data_catalog.duplicates import DuplicateSearch
+from data_catalog.leaks import DuplicatePolicy
 from data_catalog.mixture import Mixture
 from data_catalog.orderings import AnyOrdering
+from data_catalog.pools import AnyPool
+from data_catalog.pools.uniform import Uniform
 from data_catalog.refs import Spec
 from data_catalog.sources import AnySource
 from data_catalog.sources.synthetic import Synthetic
 from models.budget import AnyBudget
+from models.captioning import AnyCaptioner
 from models.merging.temporal import MergeSpec
 from models.start import AnyStart, Scratch
 from models.updates import UpdateSpec
@@ -20,11 +29,22 @@ from models.updates import UpdateSpec
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class DuplicatesSpec(Spec):
+    """Which pictures count as the same, and what becomes of those; also makes scores on clean images."""
+
+    search: DuplicateSearch = DuplicateSearch()
+    policy: DuplicatePolicy = DuplicatePolicy()
+
+
 class StreamSpec(Spec):
-    """The order in which concepts arrive, and in how many steps."""
+    """The order in which concepts arrive, in how many steps, and which texts and samples take part."""
 
     ordering: AnyOrdering
     steps: int = Field(20, ge=1)
+    cut: Cut = "equal"
+    captions: CaptionPolicy = CaptionPolicy()
+    scored_by: ScoredBy | None = None  # whose CLIP scores captions and pools are filtered by; null: the first weights
+    duplicates: DuplicatesSpec | None = None  # null: not looked for
 
 
 class EvaluationSpec(Spec):
@@ -39,6 +59,8 @@ class Recipe(Spec):
 
     description: str = ""
     mixture: Mixture = Mixture()
+    buffer: AnyBuffer = Unlimited()
+    pool: AnyPool = Uniform()  # of pretraining samples
     update: UpdateSpec = UpdateSpec()
     merge: MergeSpec = MergeSpec()
 
@@ -50,7 +72,7 @@ class ExperimentConfig(Spec):
     seed: int = Field(0, ge=0)
     sources: tuple[AnySource, ...] = Field(min_length=1)
     pretraining: tuple[str, ...] = ()  # datasets whose training images are the pretraining pool
-    captioner: AnyCaptioner = Template()
+    captioners: tuple[AnyCaptioner, ...] = (Template(),)  # `stream.captions` says which texts are trained with
     start: AnyStart
     stream: StreamSpec
     batch_size: int = Field(512, ge=2)
@@ -58,6 +80,11 @@ class ExperimentConfig(Spec):
     evaluation: EvaluationSpec
     recipes: dict[str, Recipe] = Field(min_length=1)
     past_weights: tuple[Share, ...] = ()  # tried in the last merge of merging recipes: what the weight trades
+
+    def needs_caption_scores(self) -> bool:
+        """Whether anything in it decides by how well texts fit their images."""
+        policies = [policy for recipe in self.recipes.values() for policy in (recipe.buffer, recipe.pool)]
+        return self.stream.captions.needs_scores() or any("score" in policy.USES for policy in policies)
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> "ExperimentConfig":

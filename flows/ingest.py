@@ -8,7 +8,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, ValidationError
 
-from data_catalog.captions import AnyCaptioner, CaptionRef, Template
+from data_catalog.captions import CaptionRef, Template
 from data_catalog.refs import Spec
 from data_catalog.registry import first_clash
 from data_catalog.shards import DatasetRef
@@ -16,6 +16,7 @@ from data_catalog.sources import AnySource
 from flows import experiment
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig
+from models.captioning import AnyCaptioner
 from tasks.caption import caption_dataset
 from tasks.ingest import ingest_dataset, record_in_catalog, scan_source
 from tasks.journal import journal
@@ -25,14 +26,14 @@ class IngestConfig(Spec):
     """What fills the catalog: the part of an experiment that is about data."""
 
     sources: tuple[AnySource, ...] = Field(min_length=1)
-    captioner: AnyCaptioner = Template()
+    captioners: tuple[AnyCaptioner, ...] = (Template(),)
 
 
 class Ingested(Spec):
-    """Datasets and their training texts by dataset name, and whether the catalog had to be written."""
+    """Datasets by name, what captioners wrote about them, and whether the catalog had to be written."""
 
     datasets: dict[str, DatasetRef]
-    captions: dict[str, CaptionRef]
+    captions: tuple[CaptionRef, ...]  # one of each captioner for each dataset
     is_news: bool
 
 
@@ -46,7 +47,7 @@ def ingest(config: IngestConfig | ExperimentConfig | str, retry: bool = False) -
     open_home()  # a worker's process has no command before it that did
     given = load(config) if isinstance(config, str) else config
     with journal():
-        return ingest_sources(given.sources, given.captioner, retry)
+        return ingest_sources(given.sources, given.captioners, retry)
 
 
 def load(path: str | Path) -> IngestConfig | ExperimentConfig:
@@ -63,7 +64,7 @@ def load(path: str | Path) -> IngestConfig | ExperimentConfig:
         raise ValueError(f"{path} is not a valid list of sources:\n" + experiment.problems(error)) from error
 
 
-def ingest_sources(sources: Sequence[AnySource], captioner: AnyCaptioner, retry: bool = False) -> Ingested:
+def ingest_sources(sources: Sequence[AnySource], captioners: Sequence[AnyCaptioner], retry: bool = False) -> Ingested:
     """Every dataset of every source, indexed, captioned and in the catalog."""
     if clash := first_clash(source.name for source in sources):
         raise ValueError(f"sources {clash} have one name, upper and lower case aside; give each its own `name`")
@@ -77,11 +78,15 @@ def ingest_sources(sources: Sequence[AnySource], captioner: AnyCaptioner, retry:
                 "leave it out of one with `datasets`, or rename it there"
             )
     indexed = [ingest_dataset.submit(raw, source) for raw, source in found]
-    captioned = [caption_dataset.submit(dataset, captioner) for dataset in indexed]
+    captioned = [
+        caption_dataset.submit(dataset, captioner, captioner.identity())
+        for dataset in indexed
+        for captioner in captioners
+    ]
     datasets, captions = [future.result() for future in indexed], [future.result() for future in captioned]
     return Ingested(
         datasets={dataset.name: dataset for dataset in datasets},
-        captions={caption.name: caption for caption in captions},
+        captions=tuple(captions),
         is_news=record_in_catalog(datasets, captions),
     )
 

@@ -5,6 +5,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from data_catalog import catalog, store
 from data_catalog.catalog import TrainedStep
+from data_catalog.exclusions import Exclusions
 from data_catalog.stream import StepPlan, StreamPlan
 from models.budget import StepCost
 from models.checkpoints import CheckpointRef
@@ -47,14 +48,15 @@ def step_record(data: StepPlan, expert: Expert, deployed: CheckpointRef, report:
 
 
 @uncached(label="record stream in the catalog")
-def record_stream(experiment: str, seed: int, plan: StreamPlan, recipes: list[RecipeRecord]) -> None:
+def record_stream(experiment: str, seed: int, plan: StreamPlan, recipes: list[RecipeRecord],
+                  exclusions: list[Exclusions]) -> None:  # fmt: skip
     """Enter which samples each step of each recipe drew, and the checkpoint that came of it."""
     steps = [
         TrainedStep(recipe=recipe.name, step=step.step, step_plan=step.step_plan, checkpoint=step.expert)
         for recipe in recipes
         for step in recipe.steps
     ]
-    catalog.record_stream(run_name(experiment, seed), plan, steps)
+    catalog.record_stream(run_name(experiment, seed), plan, steps, exclusions)
 
 
 @uncached(label="report")

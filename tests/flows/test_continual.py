@@ -2,10 +2,11 @@
 
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from data_catalog import catalog, places, store
+from data_catalog import lineage, places, store
 from data_catalog.store import read_table
 from flows.continual import continual_pretrain, iterations_per_step, planned_mafs
 from flows.experiment import parse
@@ -72,7 +73,7 @@ def test_a_lost_checkpoint_is_made_again_and_nothing_else(first_life, home):
 
 def test_a_changed_test_image_repeats_ingest_and_scores_but_no_training(home):
     raw = parse(raw_experiment(), "test").sources[0]
-    folder = next(path for path in sorted(raw.root().iterdir()) if path.is_dir() and path.name.isupper())
+    folder = next(path for path in sorted(Path(raw.root()).iterdir()) if path.is_dir() and path.name.isupper())
     first, other = sorted((folder / "test").rglob("*.*"))[:2]
     first.write_bytes(other.read_bytes())
     _, stages = lived(raw_experiment())
@@ -91,11 +92,11 @@ def test_a_changed_recipe_runs_alone(home):
 
 def test_lineage_answers_from_checkpoint_to_samples_and_back(first_life, home):
     step = load_record(first_life[1].digest).recipes[1].steps[1]
-    drawn = catalog.samples_of_checkpoint(step.expert)
-    assert {row["pool"] for row in drawn} == {"update", "buffer", "pretraining"}
-    assert sum(row["draws"] for row in drawn) == 2 * 16
+    pools = lineage.about(step.expert)["pools"]
+    assert {row["pool"] for row in pools} == {"update", "buffer", "pretraining"}
+    assert sum(row["draws"] for row in pools) == 2 * 16
     sample = read_table(step.step_plan)["id"][0].as_py()
-    assert step.expert in {row["checkpoint"] for row in catalog.checkpoints_with_sample(sample)}
+    assert step.expert in {row["checkpoint"] for row in lineage.about(sample)["steps"]}
 
 
 def test_report_and_tracking_are_there(first_life, home):
@@ -124,8 +125,8 @@ def test_ingest_alone_leaves_unchanged_data_alone(home):
 def test_a_budget_in_mafs_buys_cheaper_methods_more_iterations():
     experiment = parse(raw_experiment(budget={"kind": "mafs", "total": 1000}), "test")
     dear, cheap = (StepCost(gflops=100, memory_multiplier=share) for share in (1, 0.5))
-    assert [iterations_per_step(experiment, cost) for cost in (dear, cheap)] == [5, 10]
-    assert planned_mafs(experiment, dear, 5) == planned_mafs(experiment, cheap, 10) == 500
+    assert [iterations_per_step(experiment, cost, 2) for cost in (dear, cheap)] == [5, 10]
+    assert planned_mafs(experiment, dear, 5, 2) == planned_mafs(experiment, cheap, 10, 2) == 500
 
 
 @pytest.mark.parametrize("change, message", [
