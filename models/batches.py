@@ -204,19 +204,6 @@ def centred_images(rows: pa.Table, size: int) -> Tensor:
     return images
 
 
-def decode_for_evaluation(blobs: Sequence[bytes], size: int) -> Tensor:
-    """Shorter side to `size` (bicubic), centre crop: uint8 [images, 3, size, size], channels last."""
-    images = empty_batch(len(blobs), size)
-    for image, blob in zip(images, blobs, strict=True):
-        write_centre(decode(blob), image)
-    return images
-
-
-def read_blobs(rows: pa.Table) -> list[bytes]:
-    """The encoded images of rows with columns shard, offset, length and hash."""
-    return read_samples(rows)
-
-
 def _keys(rows: pa.Table) -> list[Hashable]:
     """What tells images apart: their hash, or where it is unknown, their place."""
     columns = (rows[name].to_pylist() for name in ("hash", "shard", "offset"))

@@ -16,11 +16,10 @@ from data_catalog import store
 from data_catalog.refs import Ref
 from data_catalog.shards import DatasetRef
 from models import clip, threads
-from models.batches import decode_for_evaluation, read_ahead, read_blobs
+from models.batches import MOST_WORKERS, centred_images, read_ahead
 from models.checkpoints import CheckpointRef
 
 IMAGE_COLUMNS = ["shard", "offset", "length", "hash"]
-MOST_WORKERS = 16  # decoding threads; each has a batch in memory
 
 Key = TypeVar("Key")
 
@@ -128,7 +127,7 @@ def embed_batches(
     size = clip.preprocessing(backbone).size
 
     def load(job: tuple[Key, pa.Table]) -> tuple[Key, Tensor]:
-        return job[0], decode_for_evaluation(read_blobs(job[1]), size)
+        return job[0], centred_images(job[1], size)
 
     for key, images in read_ahead(load, jobs, workers=min(os.cpu_count() or 1, MOST_WORKERS)):
         with _precision(model):

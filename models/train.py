@@ -1,6 +1,7 @@
 """The only training loop: one step of a stream, from stored weights to stored weights, resumable at any iteration."""
 
 import json
+import logging
 import math
 import os
 import time
@@ -19,17 +20,17 @@ from data_catalog.seeds import seed_of
 from data_catalog.store import digest_of, write_table
 from data_catalog.store_files import replacing
 from data_catalog.stream import StepPlan
-from models import clip, threads
-from models.batches import Batch, StepBatches
+from models import clip, decoding, threads
+from models.batches import Batch, Replaced, StepBatches
 from models.checkpoints import CheckpointRef, save
 from models.interruption import HeldSignals
 from models.losses import clip_loss, siglip_loss
 from models.schedules import Position
 from models.updates import UpdateSpec
 
-CURVES = ("loss", "lr", "logit_scale", "gradient_norm", "samples_per_second")
+CURVES = ("loss", "lr", "logit_scale", "gradient_norm", "replaced", "samples_per_second")
 _READ_EVERY = 20  # iterations between two reads from the device
-_REVISION = 1  # of the loop, for states of unfinished steps; raise it together with that of the task
+_REVISION = 2  # of the loop, for states of unfinished steps; raise it together with that of the task
 
 Progress = Callable[[int, int, float], None]  # iterations done, iterations in all, latest loss
 
@@ -49,6 +50,7 @@ class _State:
     optimizer: torch.optim.Optimizer
     iteration: int = 0
     curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})
+    replaced: list[Replaced] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
         state = {
@@ -57,6 +59,7 @@ class _State:
             "rng": _rng_states(),
             "iteration": self.iteration,
             "curves": self.curves,
+            "replaced": [tuple(draw) for draw in self.replaced],
         }
         with replacing(path) as temporary:
             torch.save(state, temporary)
@@ -69,6 +72,7 @@ class _State:
         if "cuda" in state["rng"]:
             torch.cuda.set_rng_state(state["rng"]["cuda"])
         self.iteration, self.curves = state["iteration"], state["curves"]
+        self.replaced = [Replaced(*draw) for draw in state["replaced"]]
 
 
 def update(
@@ -95,10 +99,11 @@ def update(
         if unfinished.is_file():
             state.restore(unfinished)
         size = clip.preprocessing(init.backbone).size
-        batches = StepBatches(data, size, clip.tokenizer(init.backbone), seed)
+        batches = StepBatches(data, size, clip.tokenizer(init.backbone), seed, spec.on_damaged)
         with HeldSignals() as signals:
             _run(state, batches, data, spec, init.backbone, device, unfinished, progress, save_every_seconds, signals)
-        expert = save(spec.method.finish(model), init.backbone, **_origin(init, data, spec, seed, device))
+        origin = _origin(init, data, spec, seed, device) | _record(state.replaced, data)
+        expert = save(spec.method.finish(model), init.backbone, **origin)
     curves = write_table(pa.table({"iteration": range(data.iterations), **state.curves}), curves_of=expert.digest)
     unfinished.unlink(missing_ok=True)
     return Expert(checkpoint=expert, curves=curves)
@@ -158,6 +163,7 @@ def _run(
         lr = spec.lr * spec.schedule.lr_scale(Position(state.iteration, data.iterations, data.step))
         pending.append(_iterate(state, batch, lr, spec, backbone, device))
         state.iteration += 1
+        state.replaced += batch.replaced
         finished = state.iteration == data.iterations
         stopped = signals.came is not None and not finished
         due = stopped or (time.monotonic() - last_save >= interval and not finished)
@@ -178,7 +184,8 @@ def _iterate(state: _State, batch: Batch, lr: float, spec: UpdateSpec, backbone:
         group["lr"] = lr
     images = clip.normalise(batch.images.to(device, non_blocking=True), backbone)
     loss, norm = training_step(state.model, state.optimizer, images, batch.tokens.to(device, non_blocking=True), spec)
-    return {"loss": loss, "lr": lr, "logit_scale": logit_scale(state.model).detach().exp(), "gradient_norm": norm}
+    return {"loss": loss, "lr": lr, "logit_scale": logit_scale(state.model).detach().exp(), "gradient_norm": norm,
+            "replaced": len(batch.replaced)}  # fmt: skip
 
 
 def _read(state: _State, pending: list[dict], data: StepPlan, seconds: float) -> None:
@@ -198,7 +205,8 @@ def _read(state: _State, pending: list[dict], data: StepPlan, seconds: float) ->
 
 def _unfinished(init: CheckpointRef, data: StepPlan, spec: UpdateSpec, seed: int, device: torch.device) -> Path:
     what = {name: value.model_dump(mode="json") for name, value in (("init", init), ("data", data), ("spec", spec))}
-    key = json.dumps(what | {"seed": seed, "revision": _REVISION} | _machine(device), sort_keys=True)
+    revisions = {"revision": _REVISION, "decoding": decoding.REVISION}
+    key = json.dumps(what | {"seed": seed} | revisions | _machine(device), sort_keys=True)
     return store_root() / "unfinished" / f"{digest_of(key.encode())[7:39]}.pt"
 
 
@@ -211,6 +219,18 @@ def _origin(init: CheckpointRef, data: StepPlan, spec: UpdateSpec, seed: int, de
         "spec": spec,
         "seed": seed,
     } | _machine(device)
+
+
+def _record(replaced: list[Replaced], data: StepPlan) -> dict:
+    """For the manifest: how many draws were not trained on since their images are damaged, and which."""
+    if not replaced:
+        return {}
+    logging.getLogger(__name__).warning(
+        "step %d: %d draws have damaged images and were replaced by others of their pools, first: %s",
+        data.step, len(replaced), replaced[0].reason,
+    )  # fmt: skip
+    columns = dict(zip(Replaced._fields, zip(*replaced, strict=True), strict=True))
+    return {"replaced": len(replaced), "replaced_rows": write_table(pa.table(columns), replaced_in=data.digest)}
 
 
 def _machine(device: torch.device) -> dict:

@@ -8,7 +8,7 @@ from tasks.caching import cached
 from tasks.counts import counts_of
 
 
-@cached(revision=1, label="embed {dataset.name}")
+@cached(revision=2, label="embed {dataset.name}")
 def embed_dataset(
     dataset: DatasetRef, checkpoint: CheckpointRef, splits: tuple[str, ...] = ("train", "test")
 ) -> EmbeddingsRef:

@@ -7,7 +7,7 @@ from models.evaluation.report import EvalReport
 from tasks.caching import cached
 
 
-@cached(revision=1, label="evaluate {label}", ignore=("label",))
+@cached(revision=2, label="evaluate {label}", ignore=("label",))
 def evaluate_checkpoint(checkpoint: CheckpointRef, eval_sets: list[EvalSet], label: str) -> EvalReport:
     """Score a checkpoint on every set in one pass over the images."""
     return scoring.evaluate(checkpoint, eval_sets)

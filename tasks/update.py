@@ -29,7 +29,7 @@ def price_method(backbone: str, method: AnyMethod, batch_size: int) -> StepCost:
     return budget.cost(backbone, method, batch_size)
 
 
-@cached(revision=1, label="update {recipe} step {data.step}", ignore=("recipe",))
+@cached(revision=2, label="update {recipe} step {data.step}", ignore=("recipe",))
 def update_weights(init: CheckpointRef, data: StepPlan, spec: UpdateSpec, seed: int, recipe: str) -> Expert:
     """Train one step; interrupted, it goes on where it stopped."""
     with progress_of(f"update {recipe} step {data.step}") as progress:

@@ -9,6 +9,7 @@ from data_catalog.eval_sets import EvalSet
 from data_catalog.places import store_root
 from data_catalog.store import digest_of
 from data_catalog.store_files import write_atomically
+from models import decoding
 from models.checkpoints import CheckpointRef
 from models.evaluation.report import Score
 
@@ -47,6 +48,7 @@ def _key(checkpoint: CheckpointRef, eval_set: EvalSet) -> dict[str, object]:
         "images": eval_set.digest,
         "texts": eval_set.texts,
         "revision": REVISION,
+        "decoding": decoding.REVISION,
     }
 
 

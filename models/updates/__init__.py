@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from data_catalog.refs import Spec
+from models.batches import OnDamaged
 from models.schedules import AnySchedule, Cosine
 from models.updates.finetune import Finetune
 from models.updates.lora import Lora
@@ -23,3 +24,4 @@ class UpdateSpec(Spec):
     clip_norm: float = Field(1.0, gt=0)
     max_logit_scale: float | None = Field(100.0, gt=0)  # null leaves the temperature free, as the released code does
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 autocast on a GPU, fp32 on a CPU
+    on_damaged: OnDamaged = "fail"  # replace: by another draw of the same pool, recorded with the expert

@@ -7,7 +7,7 @@ import torch
 
 from data_catalog.seeds import rng
 from data_catalog.store import read_table, write_table
-from models.batches import StepBatches, TrainingCrops, centred_images, decode_for_evaluation, read_blobs
+from models.batches import StepBatches, TrainingCrops, centred_images
 
 
 def _tokenize(texts):
@@ -111,7 +111,7 @@ def test_centred_images_come_in_the_order_of_their_rows(step_plan):
     rows = read_table(step_plan.digest)
     images = centred_images(rows, 16)
     assert images.shape == (64, 3, 16, 16) and images.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(images[40:50], decode_for_evaluation(read_blobs(rows.slice(40, 10)), 16))
+    assert torch.equal(images[40:50], centred_images(rows.slice(40, 10), 16))
 
 
 def test_a_damaged_image_is_named_outside_of_training_too(step_plan):

@@ -29,7 +29,7 @@ def dataset(rows):
 
 def test_images_are_embedded_as_the_model_does(tiny, rows):
     model, size = clip.build(tiny), clip.preprocessing(tiny.backbone).size
-    pixels = clip.normalise(embeddings.decode_for_evaluation(embeddings.read_blobs(rows), size), tiny.backbone)
+    pixels = clip.normalise(embeddings.centred_images(rows, size), tiny.backbone)
     with torch.no_grad():
         expected = model.encode_image(pixels, normalize=True)
     torch.testing.assert_close(embed_images(model, tiny.backbone, rows), expected)

@@ -1,11 +1,12 @@
 import signal
 import sys
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
 
-from data_catalog.store import origins, read_table
+from data_catalog.store import origins, read_table, write_table
 from models import train
 from models.checkpoints import load
 from models.schedules import CosineAutoregressive
@@ -69,6 +70,37 @@ def test_a_signal_stops_after_a_whole_iteration_and_the_rest_follows_later(tiny,
     signal.signal(signal.SIGTERM, before)
     assert train.update(tiny, step_plan, SPEC, seed=0).checkpoint == uninterrupted.checkpoint
     assert seen == list(range(8))  # no iteration was done twice
+
+
+def _with_damage(step_plan, row):
+    """The plan as if its images had been indexed unread, one of them cut short."""
+    table = read_table(step_plan.digest)
+    lengths = table["length"].to_pylist()
+    lengths[row] //= 2
+    unread = {"length": pa.array(lengths, pa.int64()), "hash": pa.nulls(64, pa.binary(32))}
+    columns = {name: unread.get(name, table[name]) for name in table.column_names}
+    return step_plan.model_copy(update={"digest": write_table(pa.table(columns))})
+
+
+def test_a_damaged_image_stops_the_step(tiny, step_plan):
+    with pytest.raises(ValueError, match=r"PLAIN/train/plain/12\.png"):
+        train.update(tiny, _with_damage(step_plan, 12), SPEC, seed=0)
+
+
+def test_replaced_images_are_recorded_also_of_a_resumed_step(tiny, step_plan):
+    spec, plan = SPEC.model_copy(update={"on_damaged": "replace"}), _with_damage(step_plan, 12)
+
+    def kill(done, iterations, loss):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.update(tiny, plan, spec, seed=0, progress=kill, save_every_seconds=0)
+    resumed = train.update(tiny, plan, spec, seed=0)
+    assert read_table(resumed.curves)["replaced"].to_pylist() == [0, 1, 0, 0, 0, 0, 0, 0]
+    (origin,) = origins(resumed.checkpoint.digest)
+    assert origin["replaced"] == 1 and read_table(origin["replaced_rows"])["row"].to_pylist() == [12]
+    assert train.update(tiny, plan, spec, seed=0).checkpoint == resumed.checkpoint
 
 
 def test_the_curve_of_the_learning_rate_is_the_schedule(tiny, step_plan):

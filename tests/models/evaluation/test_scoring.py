@@ -54,9 +54,9 @@ def eval_set(root, name, kind, texts, targets, owned=None):
 @pytest.fixture
 def decoded(monkeypatch):
     """How many images were decoded, batch by batch."""
-    counts, decode = [], embeddings.decode_for_evaluation
+    counts, decode = [], embeddings.centred_images
     monkeypatch.setattr(
-        embeddings, "decode_for_evaluation", lambda blobs, size: counts.append(len(blobs)) or decode(blobs, size)
+        embeddings, "centred_images", lambda rows, size: counts.append(rows.num_rows) or decode(rows, size)
     )
     return counts
 
@@ -76,7 +76,7 @@ def test_scores_come_in_the_order_of_the_sets(tiny, eval_sets):
 
 def test_accuracy_is_that_of_the_plain_computation(tiny, eval_sets):
     model, rows = clip.build(tiny), store.read_table(eval_sets[0].digest)
-    images = embeddings.decode_for_evaluation(embeddings.read_blobs(rows), clip.preprocessing(tiny.backbone).size)
+    images = embeddings.centred_images(rows, clip.preprocessing(tiny.backbone).size)
     with torch.inference_mode():
         features = model.encode_image(clip.normalise(images, tiny.backbone), normalize=True)
         classes = model.encode_text(clip.tokenizer(tiny.backbone)(PROMPTS), normalize=True)
