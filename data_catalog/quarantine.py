@@ -28,7 +28,7 @@ CODES = {
     "special_member": Code("a member of a tar that is a link, a device or a pipe"),
     "sparse_member": Code("a member of a tar that is stored with holes, so its bytes do not lie in one piece"),
     "unreadable": Code("the file could not be opened or read", lasting=False),
-    "cut_off": Code("the file ends before the image does", lasting=False),
+    "cut_off": Code("a member of a tar that the end of the file cuts off"),
     "empty": Code("no bytes"),
     "too_large": Code("more bytes than an image has any use for; not read"),
     "not_an_image": Code("not an image of a format we read, whatever its name says"),

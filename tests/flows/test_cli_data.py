@@ -8,9 +8,11 @@ from typer.testing import CliRunner
 
 from data_catalog import catalog, decisions
 from data_catalog.shards import ingest
+from data_catalog.sources.base import RawDataset
+from data_catalog.sources.fomo_in_flux import FomoInFlux
 from flows import cli_data
 from flows.cli import app
-from flows.ingest import IngestConfig, load
+from flows.ingest import IngestConfig, ingest_sources, load
 from tests.data_catalog.conftest import encoded, tiny_benchmark  # noqa: F401
 from tests.data_catalog.test_inspection import Folder, source  # noqa: F401
 
@@ -95,3 +97,16 @@ def test_a_file_may_hold_sources_alone(tmp_path):
     path.write_text("sources: [{kind: fomo_in_flux}]")
     with pytest.raises(ValueError, match=r"sources\.yaml is not a valid list of sources:\n.*data"):
         load(path)
+
+
+@pytest.mark.parametrize("other", ["MINE", "mine"])
+def test_one_dataset_in_two_sources_is_an_error_that_names_both(monkeypatch, other):
+    def scan(of, retry):
+        return [RawDataset(source=of.name, dataset={"a": "MINE", "b": other}[of.name], digest=f"sha256:{0:064}")]
+
+    monkeypatch.setattr("flows.ingest.scan_source", scan)
+    sources = [FomoInFlux(name=name, data="/d") for name in ("a", "b")]
+    with pytest.raises(ValueError, match=f"{other} is in the sources 'a' and 'b'"):
+        ingest_sources(sources, [])
+    with pytest.raises(ValueError, match="sources a and A have one name"):
+        ingest_sources([FomoInFlux(name=name, data="/d") for name in ("a", "A")], [])

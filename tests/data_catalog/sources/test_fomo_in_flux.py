@@ -137,3 +137,10 @@ def test_an_unknown_dataset_gets_close_names(tiny_benchmark):
 def test_a_folder_without_datasets_says_what_was_looked_for(tmp_path):
     with pytest.raises(ValueError, match=r"looked for datasets\.json"):
         FomoInFlux(data=str(tmp_path)).scan()
+
+
+def test_the_layout_is_read_from_object_storage_too(tiny_benchmark, datasets, stores):
+    contents = {path.relative_to(tiny_benchmark).as_posix(): path.read_bytes()
+                for path in tiny_benchmark.rglob("*") if path.is_file()}  # fmt: skip
+    remote = FomoInFlux(name="tiny", data=stores["memory"](contents))
+    assert [ingest(remote, raw).digest for raw in remote.scan()] == [dataset.digest for dataset in datasets.values()]
