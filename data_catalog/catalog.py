@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from data_catalog import catalog_rows, decisions, recorded
+from data_catalog import catalog_rows, decisions, descent, recorded
 from data_catalog.caption_rows import CaptionRef, CaptionScores
 from data_catalog.duplicates import DuplicateGroups
 from data_catalog.exclusions import Exclusions
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 MIGRATIONS = ("schema.sql", "schema_2.sql")  # applied in order, each once; never edit one that was released
 WRITABLE = "STORAGE_VERSION 'v1.5.0'"  # the file can be opened by every DuckDB that we run with
 SETTINGS = {"memory_limit": "1GB", "python_enable_replacements": False}
+START = "start"  # the recipe of what was trained before the stream began
 WAIT_SECONDS = 60.0  # how long to wait for another process before giving up (EVERGREEN_CATALOG_WAIT_SECONDS)
 
 
@@ -66,9 +67,15 @@ def record_stream(
     """Record the stream called `name`: which samples arrive when, what each step trained on and what came of it.
 
     Replaces what was recorded under that name; False, with the file untouched, if it is recorded like this already.
-    `exclusions`: what it was planned without.
+    `exclusions`: what it was planned without. Updates that led to the weights the stream began with are recorded as
+    steps -1, -2, ... of a recipe called `start`.
     """
-    ordered = tuple(sorted(steps, key=lambda step: (step.recipe, step.step)))
+    before = descent.updates_before([digest for step in steps for digest in (step.checkpoint, step.deployed) if digest])
+    starts = [
+        TrainedStep(recipe=START, step=-number, step_plan=step_plan, checkpoint=checkpoint)
+        for number, (step_plan, checkpoint) in enumerate(before, start=1)
+    ]
+    ordered = tuple(sorted([*steps, *starts], key=lambda step: (step.recipe, step.step)))
     fact = RecordedStream(name=name, plan=plan, steps=ordered, exclusions=tuple(exclusions))
     is_news = recorded.remember([fact])
     if not is_news and _recorded_stream(name) == (plan.digest, ordered):

@@ -13,6 +13,7 @@ from data_catalog.duplicates import DuplicateGroups
 from data_catalog.recorded import RecordedStream, TrainedStep, What
 from data_catalog.shards import DatasetRef, facts
 
+SAID = ("text", "caption_kind", "captioner", "marked")  # of a draw, in a step plan
 BATCH = 100_000  # samples whose texts are in memory at a time
 
 
@@ -171,10 +172,13 @@ def _add_draws(db: Connection, step_plan: str) -> None:
     """How often a step plan holds each sample, per pool and text; recorded once, whoever trains on it."""
     if db.execute("SELECT 1 FROM step_draws WHERE step_plan = ? LIMIT 1", [step_plan]).fetchall():
         return
+    file = _file(step_plan)
+    present = set(pq.read_schema(file).names)
+    said = ", ".join(name if name in present else f"NULL AS {name}" for name in SAID)  # older plans say less
     db.execute(
         "INSERT INTO step_draws BY NAME SELECT ? AS step_plan, pool, id AS sample, split_part(id, '/', 1) AS dataset, "
-        "concept, text, caption_kind, captioner, marked, count(*) AS draws FROM read_parquet(?) GROUP BY ALL",
-        [step_plan, _file(step_plan)],
+        f"concept, {said}, count(*) AS draws FROM read_parquet(?) GROUP BY ALL",
+        [step_plan, file],
     )
 
 

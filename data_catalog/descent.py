@@ -1,11 +1,14 @@
 """Which weights were made from which, as the manifests of the store say."""
 
+import logging
 from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
 
 from data_catalog import store
+
+log = logging.getLogger(__name__)
 
 PARENTS = pa.schema([("checkpoint", pa.string()), ("parent", pa.string()), ("role", pa.string())])
 ANCESTORS = pa.schema([("checkpoint", pa.string()), ("ancestor", pa.string()), ("distance", pa.int32())])
@@ -38,6 +41,22 @@ def family(checkpoints: Iterable[str]) -> dict[str, set[tuple[str, str]]]:
         else:
             waiting.pop()
             found.setdefault(digest, opened[digest])
+    return found
+
+
+def updates_before(checkpoints: Iterable[str]) -> list[tuple[str, str]]:
+    """The updates that ancestors of these checkpoints came from: (step plan, checkpoint), the nearest ones first.
+
+    Without those of `checkpoints` themselves. A step plan that the store has lost is told in the log and left out.
+    """
+    given, found = set(checkpoints), []
+    for digest in reversed(family(given)):
+        plans = {origin["step_plan"] for origin in store.origins(digest) if origin.get("step_plan")}
+        for plan in sorted(plans) if digest not in given else ():
+            if store.is_intact(plan):
+                found.append((plan, digest))
+            else:
+                log.warning("what %s was trained on is not recorded: its step plan %s is lost", digest, plan)
     return found
 
 

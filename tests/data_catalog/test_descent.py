@@ -59,5 +59,5 @@ def test_bytes_made_in_two_ways_have_the_parents_of_both():
 
 
 def test_a_long_chain_is_no_deep_recursion():
-    experts, merges = running_merge(200)
+    _, merges = running_merge(200)
     assert len(distances([merges[-1]])) > 200 * 200

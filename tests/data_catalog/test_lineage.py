@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pyarrow as pa
 import pytest
 
 from data_catalog import catalog, decisions, lineage, store
@@ -132,3 +133,26 @@ def test_lineage_equals_a_count_over_composed_steps(datasets, captions):
     assert {tuple(row.values())[:-1]: row["draws"] for row in rows} == expected
     arrivals = {(row["step"], row["sample"]) for row in catalog.query("SELECT step, sample FROM stream_members")}
     assert arrivals == {tuple(row.values()) for row in samples_of(plan).to_pylist()}
+
+
+def test_what_the_first_weights_were_trained_on_is_carried_too():
+    life = Life()
+    table = pa.table({"pool": ["pretraining"] * 2, "id": ["B/train/2"] * 2, "concept": ["thing"] * 2})
+    before = store.write_table(table)  # as older versions composed steps, without captions
+    store.write_bytes(b"pretrained", made_by="update", init=f"sha256:{'0' * 64}", step_plan=before, step=0)
+    life.record()
+    (row,) = lineage.about("B/train/2")["steps"]
+    assert (row["recipe"], row["step"], row["draws"], row["checkpoint"]) == ("start", -1, 2, life.pretrained)
+    assert carried(lineage.about("B/train/2")["checkpoints"]) == {
+        (life.pretrained, "direct"), (life.expert0, "inherited"), (life.merged0, "inherited"),
+        (life.expert1, "inherited"), (life.other, "inherited"),
+    }  # fmt: skip
+    assert life.record() is False
+
+
+def test_a_start_whose_step_plan_is_lost_is_told(caplog):
+    life = Life()
+    lost = f"sha256:{'1' * 64}"
+    store.write_bytes(b"pretrained", made_by="update", init=f"sha256:{'0' * 64}", step_plan=lost, step=0)
+    life.record()
+    assert f"its step plan {lost} is lost" in caplog.text
