@@ -156,14 +156,19 @@ def texts_of_columns(columns: list[pa.ChunkedArray], count: int) -> pa.Array:
             rows.append(np.arange(count))
         texts.append(pc.cast(as_text(pa.chunked_array([values]), "captions"), pa.string()).combine_chunks())
     row, text = np.concatenate(rows), pa.concat_arrays(texts)
-    order = np.argsort(row, kind="stable")
-    order = order[text.is_valid().to_numpy(zero_copy_only=False)[order]]
-    row, text = row[order], text.take(order)
-    if len(row):
-        number = text.dictionary_encode().indices.to_numpy().astype(np.int64)
-        is_first = np.zeros(len(row), bool)
-        is_first[np.unique(row * (number.max() + 1) + number, return_index=True)[1]] = True
-        row, text = row[is_first], text.filter(pa.array(is_first))
+    if text.null_count:
+        row, text = row[text.is_valid().to_numpy(zero_copy_only=False)], text.drop_null()
+    if (row[1:] <= row[:-1]).any():  # several texts of one image
+        row, text = _without_repeats(row, text)
     counts = np.bincount(row, minlength=count)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), text, mask=pa.array(counts == 0))
+
+
+def _without_repeats(row: np.ndarray, text: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """Texts ordered by row, each once per row."""
+    order = np.argsort(row, kind="stable")
+    row, text = row[order], text.take(order)
+    number = text.dictionary_encode().indices.to_numpy().astype(np.int64)
+    first = np.sort(np.unique(row * (number.max() + 1) + number, return_index=True)[1])
+    return row[first], text.take(first)
