@@ -89,7 +89,7 @@ def read_range(location: str, offset: int, length: int) -> bytes:
     if is_url(location):
         return read_ranges([Range(location, offset, length)])[0]
     if offset:  # one of many in a large file
-        return os.pread(_opened(location, *_identity(os.stat(location))).number, length, offset)
+        return _opened(location, *_identity(os.stat(location))).read(offset, length)
     descriptor = os.open(location, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.pread(descriptor, length, 0)
@@ -240,11 +240,15 @@ class _Descriptor:
     """
 
     def __init__(self, path: str):
-        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As `read_range`; `self` keeps the file open until the bytes are there."""
+        return os.pread(self._number, length, offset)
 
     def __del__(self):
-        if hasattr(self, "number"):
-            os.close(self.number)
+        if hasattr(self, "_number"):
+            os.close(self._number)
 
 
 @lru_cache(maxsize=_OPEN_FILES)

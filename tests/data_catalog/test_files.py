@@ -1,7 +1,7 @@
 """Files by location: links, odd names, object storage, and what is said when something is not there."""
 
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import pytest
@@ -94,17 +94,12 @@ def test_many_threads_read_more_files_than_are_kept_open(tmp_path):
     paths = [tmp_path / str(i) for i in range(files._OPEN_FILES + 50)]
     for i, path in enumerate(paths):
         path.write_bytes(b"x%05d" % i)
-    wrong = []
 
-    def read():
-        wrong.extend(i for i, path in enumerate(paths) if files.read_range(str(path), 1, 5) != b"%05d" % i)
+    def read(_worker):
+        return all(files.read_range(str(path), 1, 5) == b"%05d" % i for i, path in enumerate(paths))
 
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(read, range(32)))
 
 
 @pytest.mark.parametrize("scheme", ["memory", "s3"])

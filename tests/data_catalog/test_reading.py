@@ -3,7 +3,7 @@
 import hashlib
 import io
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -124,18 +124,12 @@ def test_only_so_many_bytes_of_row_groups_are_kept(stores):
     assert len(kept._columns) == 2 and kept._size <= 10_000
 
 
-def test_threads_and_forked_processes_read_the_same(root):
-    wrong = []
+def test_threads_read_the_same(root):
+    def read(_worker):
+        return all(sha(read_sample(*row)) == row[3] for row in samples())
 
-    def read():
-        wrong.extend(row for row in samples() if sha(read_sample(*row)) != row[3])
-
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(read, range(4)))
 
 
 def test_a_forked_process_reads_with_its_parent_s_files_open(stores):
