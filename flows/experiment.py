@@ -123,6 +123,12 @@ def load(path: str | Path, seed: int | None = None) -> ExperimentConfig:
 
     Raises ValueError that names the file and every key that is unknown, missing or out of range.
     """
+    experiment = parse(read_yaml(path), str(path))
+    return experiment if seed is None else with_seed(experiment, seed)
+
+
+def read_yaml(path: str | Path) -> dict:
+    """The mapping in a YAML file; raises ValueError that names the file and what is wrong with it."""
     try:
         raw = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError as error:
@@ -133,8 +139,7 @@ def load(path: str | Path, seed: int | None = None) -> ExperimentConfig:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(raw, dict):
         raise ValueError(f"{path} holds {type(raw).__name__}, expected a mapping with the keys of an experiment")
-    experiment = parse(raw, str(path))
-    return experiment if seed is None else with_seed(experiment, seed)
+    return raw
 
 
 def given(config: ExperimentConfig | str, seed: int | None = None) -> ExperimentConfig:

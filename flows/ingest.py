@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, ValidationError
@@ -52,12 +51,9 @@ def ingest(config: IngestConfig | ExperimentConfig | str, retry: bool = False) -
 
 def load(path: str | Path) -> IngestConfig | ExperimentConfig:
     """The sources in a YAML file, which may be those of a whole experiment; raises ValueError that names the file."""
-    try:
-        raw = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError):
-        return experiment.load(path)  # says what is wrong
-    if not isinstance(raw, dict) or not set(raw) <= set(IngestConfig.model_fields):
-        return experiment.load(path)
+    raw = experiment.read_yaml(path)
+    if not set(raw) <= set(IngestConfig.model_fields):
+        return experiment.parse(raw, str(path))
     try:
         return IngestConfig.model_validate(raw)
     except ValidationError as error:

@@ -17,7 +17,7 @@ from data_catalog.stream import StepPlan, StreamPlan
 from models import concept_scores as scoring
 from models.checkpoints import CheckpointRef
 from tasks.caching import cached
-from tasks.counts import counts_of
+from tasks.progress import progress_by_label
 
 
 @cached(revision=1, label="score concepts")
@@ -32,7 +32,7 @@ def score_concepts(
     caption_scores: list[CaptionScores],
 ) -> ConceptScores:
     """What an ordering needs to know of the concepts of `datasets`; `captions`: theirs and those of the reference."""
-    with counts_of("score concepts") as progress:
+    with progress_by_label() as progress:
         return scoring.score_concepts(
             checkpoint, datasets, score, captions, reference, seed, policy, caption_scores, progress
         )

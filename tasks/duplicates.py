@@ -8,13 +8,13 @@ from data_catalog.shards import DatasetRef
 from models import near_duplicates
 from models.embeddings import EmbeddingsRef
 from tasks.caching import cached
-from tasks.counts import counts_of
+from tasks.progress import progress_by_label
 
 
 @cached(revision=1, label="find duplicates")
 def find_duplicates(datasets: list[DatasetRef], search: DuplicateSearch) -> DuplicateGroups:
     """Samples with equal bytes or close perceptual hashes."""
-    with counts_of("find duplicates") as progress:
+    with progress_by_label() as progress:
         return duplicates.find_duplicates(datasets, search, progress)
 
 
@@ -23,7 +23,7 @@ def find_near_duplicates(
     embeddings: list[EmbeddingsRef], search: DuplicateSearch, candidates: DuplicateGroups | None = None
 ) -> DuplicateGroups:
     """Samples with similar embeddings."""
-    with counts_of("find near duplicates") as progress:
+    with progress_by_label() as progress:
         return near_duplicates.find_near_duplicates(embeddings, search, candidates, progress)
 
 

@@ -5,7 +5,7 @@ from models import embeddings
 from models.checkpoints import CheckpointRef
 from models.embeddings import EmbeddingsRef
 from tasks.caching import cached
-from tasks.counts import counts_of
+from tasks.progress import progress_by_label
 
 
 @cached(revision=2, label="embed {dataset.name}")
@@ -13,5 +13,5 @@ def embed_dataset(
     dataset: DatasetRef, checkpoint: CheckpointRef, splits: tuple[str, ...] = ("train", "test")
 ) -> EmbeddingsRef:
     """Embed every image of the given splits with a checkpoint."""
-    with counts_of(f"embed {dataset.name}") as progress:
+    with progress_by_label() as progress:
         return embeddings.embed_dataset(dataset, checkpoint, splits, progress)
