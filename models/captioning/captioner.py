@@ -20,10 +20,11 @@ from pydantic import Field, model_validator
 
 from data_catalog.caption_rows import Origin, Texts
 from data_catalog.captions import Captioner, Progress, Written
+from data_catalog.reading import read_samples
 from data_catalog.seeds import seed_of
 from data_catalog.shards import DatasetFacts
 from data_catalog.sources.images import open_rgb
-from models.batches import read_ahead, read_blobs
+from models.batches import read_ahead
 from models.captioning.pretrained import Loaded, Pretrained, identity, load
 from models.captioning.row_memory import Said, answered
 
@@ -140,7 +141,7 @@ def _decoded(processor: Any, asked: torch.Tensor | None, output: torch.Tensor, s
 
 
 def _pictures(rows: pa.Table) -> list[Image.Image]:
-    return [_opened(blob, sample) for blob, sample in zip(read_blobs(rows), rows["id"].to_pylist(), strict=True)]
+    return [_opened(blob, sample) for blob, sample in zip(read_samples(rows), rows["id"].to_pylist(), strict=True)]
 
 
 def _opened(blob: bytes, sample: str) -> Image.Image:
