@@ -98,7 +98,7 @@ def _run(folder: Path, is_first: bool) -> dict:
     used = resource.getrusage(resource.RUSAGE_SELF)
     samples = sum(sum(each.samples.values()) for each in datasets)
     return {"seconds": total, **seconds, "cpu_seconds": used.ru_utime + used.ru_stime,
-            "peak_gb": used.ru_maxrss * 1024 / 1e9, "samples": samples, "written": news,
+            "peak_gb": _peak_gb(), "samples": samples, "written": news,
             "catalog_mb": catalog.catalog_path().stat().st_size / 1e6}  # fmt: skip
 
 
@@ -106,7 +106,13 @@ def _timed(seconds: dict[str, float], phase: str, work: Callable) -> object:
     began = time.perf_counter()
     result = work()
     seconds[phase] = time.perf_counter() - began
+    seconds[f"{phase}_peak_gb"] = _peak_gb()
     return result
+
+
+def _peak_gb() -> float:
+    """The most memory this process ever had, as the operating system says."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def _written(root: Path, scale: float) -> dict:

@@ -47,7 +47,8 @@ class DamagedCatalog(ValueError):
 def record_ingest(datasets: Sequence[DatasetRef], captions: Sequence[CaptionRef]) -> bool:
     """Make the catalog hold these datasets and captions; False, with the file untouched, if it already does.
 
-    A dataset that changed replaces its samples; captions are versions beside each other.
+    A dataset that changed replaces its samples, at once; captions are versions beside each other. After a failure
+    the datasets entered before it stay, and the next run enters the rest.
     """
     recorded.remember([*datasets, *captions])
     if not any(_unrecorded(query(_RECORDED), datasets, captions)):
@@ -56,6 +57,7 @@ def record_ingest(datasets: Sequence[DatasetRef], captions: Sequence[CaptionRef]
         fresh, said = _unrecorded(_rows(db, _RECORDED), datasets, captions)
         for dataset in fresh:
             catalog_rows.replace_dataset(db, dataset)
+            db.execute("COMMIT; BEGIN")  # an open transaction keeps every Arrow table that it has read
         for ref in said:
             catalog_rows.add_captions(db, ref)
     return True

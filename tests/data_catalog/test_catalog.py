@@ -206,10 +206,20 @@ def test_an_empty_home_has_an_empty_catalog():
 
 
 def test_a_failed_transaction_leaves_nothing(monkeypatch):
-    monkeypatch.setattr(catalog.catalog_rows, "add_captions", lambda *_: 1 / 0)
+    monkeypatch.setattr(catalog.catalog_rows, "_add_concepts", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         Life()
     assert catalog.query("SELECT table_name FROM duckdb_tables()") == [] and catalog.summary() == []
+
+
+def test_a_failure_leaves_whole_datasets_and_the_next_run_enters_the_rest(monkeypatch):
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError):
+        broken.setattr(catalog.catalog_rows, "add_captions", lambda *_: 1 / 0)
+        Life()
+    assert [row["samples"] for row in catalog.summary()] == [{"train": 4}, {"train": 3}]
+    assert [row["captions"] for row in catalog.summary()] == [0, 0]
+    Life()
+    assert [row["captions"] for row in catalog.summary()] == [4, 3]
 
 
 @pytest.fixture
