@@ -1,4 +1,4 @@
-"""The README says what is true: its commands exist, its configs load, and every variant is in it."""
+"""The README and the documents say what is true: its commands exist, its configs load, and every variant is in it."""
 
 import re
 import subprocess
@@ -10,20 +10,26 @@ import pytest
 import typer
 import yaml
 
-from data_catalog.captions import AnyCaptioner
+from data_catalog.buffers import AnyBuffer
+from data_catalog.caption_policy import AnyChoice
 from data_catalog.orderings import AnyOrdering
+from data_catalog.pools import AnyPool
 from data_catalog.sources import AnySource
 from flows.cli import app
 from flows.experiment import parse
 from models.budget import AnyBudget
+from models.captioning import AnyCaptioner
+from models.captioning.seeds import AnySeeds
+from models.captioning.writers import AnyWriter
 from models.merging import AnyTechnique
 from models.schedules import AnySchedule
 from models.start import AnyStart
 from models.updates import AnyMethod
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
 UNIONS = {"captioner": AnyCaptioner, "ordering": AnyOrdering, "source": AnySource, "budget": AnyBudget,
+          "choice": AnyChoice, "seeds": AnySeeds, "writer": AnyWriter, "buffer": AnyBuffer, "pool": AnyPool,
           "technique": AnyTechnique, "schedule": AnySchedule, "start": AnyStart, "method": AnyMethod}  # fmt: skip
 
 
@@ -36,6 +42,10 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
 
 
+def inline() -> list[str]:
+    return re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.S))
+
+
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_the_configurations_shown_are_valid(block):
     demo = yaml.safe_load((ROOT / "flows/configs/demo.yaml").read_text())
@@ -44,12 +54,12 @@ def test_the_configurations_shown_are_valid(block):
 
 def test_every_command_shown_exists():
     known = set(typer.main.get_command(app).commands)
-    shown = set(re.findall(r"evergreen ([a-z]+)", "\n".join(blocks("")) + "\n".join(re.findall(r"`(.*?)`", README))))
+    shown = set(re.findall(r"evergreen ([a-z]+)", "\n".join(blocks("") + inline())))
     assert shown and shown <= known and known <= shown
 
 
 def test_every_make_target_shown_exists():
-    shown = set(re.findall(r"make ([a-z]+)", "\n".join(blocks("") + re.findall(r"`(.*?)`", README))))
+    shown = set(re.findall(r"make ([a-z]+)", "\n".join(blocks("") + inline())))
     listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert {"demo", "test"} <= shown and shown <= {line.split()[0] for line in listed.splitlines()}
 
@@ -61,5 +71,12 @@ def test_every_variant_is_in_the_readme_and_in_a_file_of_its_kind(kind):
     name = member.model_fields["kind"].default
     assert f"`{name}`" in README
     home = sys.modules[member.__module__].__file__
-    shared = {"captions.py", "schedules.py", "budget.py", "start.py"}  # families small enough for one file
+    shared = {
+        "captions.py",
+        "caption_policy.py",
+        "seeds.py",
+        "schedules.py",
+        "budget.py",
+        "start.py",
+    }  # families small enough for one file
     assert Path(home).name in shared | {f"{name}.py"}
