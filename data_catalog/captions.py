@@ -19,6 +19,7 @@ __all__ = [
     "CaptionRef",
     "CaptionScores",
     "Captioner",
+    "EndpointFailed",
     "Progress",
     "Template",
     "Written",
@@ -38,6 +39,10 @@ class Written(NamedTuple):
 
     texts: list[Texts]
     usage: dict[str, int | float]
+
+
+class EndpointFailed(RuntimeError):
+    """A service that a captioner asks does not answer; what it answered before is kept."""
 
 
 class Captioner(Spec):
@@ -84,9 +89,6 @@ class Template(Captioner):
         prompts = pa.array([known.prompt(name) for name in names.dictionary.to_pylist()], pa.string())
         origin = Origin(self.id(), prompt=known.prompt_template)
         return Written([Texts(self.kind, origin, rows, prompts.take(names.indices))], {})
-
-
-AnyCaptioner = Template  # without a model; those with one join it in models/captioning
 
 
 def caption(dataset: DatasetRef, captioner: Captioner, progress: Progress | None = None) -> CaptionRef:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import cli_data, cli_duplicates, cli_lineage, cli_streams, environment
+from flows import cli_captions, cli_data, cli_duplicates, cli_lineage, cli_streams, environment
 from flows.cli_common import BAD_INPUT, INTERRUPTED, Config, Json, Seed, counts, print_json
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for commands in (cli_data, cli_streams, cli_duplicates, cli_lineage):
+for commands in (cli_data, cli_captions, cli_streams, cli_duplicates, cli_lineage):
     app.add_typer(commands.app)
 
 
@@ -160,6 +160,7 @@ def ui(
 
 def main() -> None:
     """Run the command; exit code 0 on success, 2 on bad input with the reason on stderr, 130 on Ctrl-C, else 1."""
+    from data_catalog.captions import EndpointFailed
     from data_catalog.store import MissingArtifact
 
     environment.configure()
@@ -168,6 +169,9 @@ def main() -> None:
     except (ValueError, MissingArtifact) as error:  # pydantic's ValidationError is a ValueError
         print(f"evergreen: {_readable(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except EndpointFailed as error:
+        print(f"evergreen: {error}", file=sys.stderr)
+        sys.exit(1)
     except SystemExit as end:
         if end.code == INTERRUPTED:
             print("evergreen: interrupted; the same command goes on where this one stopped", file=sys.stderr)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
+from data_catalog.captions import EndpointFailed
 from models.captioning.row_memory import Said
 from models.captioning.writers.writer import Writer
 
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 
 LONGEST_PAUSE = 120.0  # seconds, whatever the endpoint asks for
 QUEUED = 64  # questions waiting per connection
-
-
-class EndpointFailed(RuntimeError):
-    """The endpoint did not answer; what it said before is kept, so the same command goes on from there."""
 
 
 class OpenAI(Writer):

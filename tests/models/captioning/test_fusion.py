@@ -9,12 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from data_catalog import store
-from data_catalog.captions import CaptionPolicy, caption, training_texts
+from data_catalog.captions import CaptionPolicy, EndpointFailed, caption, training_texts
 from models.captioning import prompts
 from models.captioning.fusion import Fusion, are_fit, tidy
 from models.captioning.seeds import Made, Recorded, Shipped
 from models.captioning.writers import Local, OpenAI
-from models.captioning.writers.openai import EndpointFailed, _wait
+from models.captioning.writers.openai import _wait
 
 
 class Stub:
