@@ -19,7 +19,6 @@ __all__ = [
     "CaptionRef",
     "CaptionScores",
     "Captioner",
-    "EndpointFailed",
     "Progress",
     "Template",
     "Written",
@@ -39,10 +38,6 @@ class Written(NamedTuple):
 
     texts: list[Texts]
     usage: dict[str, int | float]
-
-
-class EndpointFailed(RuntimeError):
-    """A service that a captioner asks does not answer; what it answered before is kept."""
 
 
 class Captioner(Spec):

@@ -21,6 +21,7 @@ from data_catalog import catalog_rows, decisions, descent, recorded
 from data_catalog.caption_rows import CaptionRef, CaptionScores
 from data_catalog.duplicates import DuplicateGroups
 from data_catalog.exclusions import Exclusions
+from data_catalog.outage import CatalogInUse
 from data_catalog.places import catalog_path
 from data_catalog.recorded import RecordedStream, TrainedStep
 from data_catalog.shards import DatasetRef
@@ -34,10 +35,6 @@ WRITABLE = "STORAGE_VERSION 'v1.5.0'"  # the file can be opened by every DuckDB 
 SETTINGS = {"memory_limit": "1GB", "python_enable_replacements": False}
 START = "start"  # the recipe of what was trained before the stream began
 WAIT_SECONDS = 60.0  # how long to wait for another process before giving up (EVERGREEN_CATALOG_WAIT_SECONDS)
-
-
-class CatalogInUse(TimeoutError):
-    """Another process had the catalog open for longer than we wait."""
 
 
 class DamagedCatalog(ValueError):

@@ -160,7 +160,7 @@ def ui(
 
 def main() -> None:
     """Run the command; exit code 0 on success, 2 on bad input with the reason on stderr, 130 on Ctrl-C, else 1."""
-    from data_catalog.captions import EndpointFailed
+    from data_catalog.outage import Outage
     from data_catalog.store import MissingArtifact
 
     environment.configure()
@@ -169,7 +169,7 @@ def main() -> None:
     except (ValueError, MissingArtifact) as error:  # pydantic's ValidationError is a ValueError
         print(f"evergreen: {_readable(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
-    except EndpointFailed as error:
+    except Outage as error:
         print(f"evergreen: {error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as end:

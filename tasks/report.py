@@ -52,7 +52,9 @@ def record_stream(experiment: str, seed: int, plan: StreamPlan, recipes: list[Re
                   exclusions: list[Exclusions]) -> None:  # fmt: skip
     """Enter which samples each step of each recipe drew, and the checkpoint that came of it."""
     steps = [
-        TrainedStep(recipe=recipe.name, step=step.step, step_plan=step.step_plan, checkpoint=step.expert)
+        TrainedStep(
+            recipe=recipe.name, step=step.step, step_plan=step.step_plan, checkpoint=step.expert, deployed=step.deployed
+        )
         for recipe in recipes
         for step in recipe.steps
     ]

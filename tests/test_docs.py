@@ -39,7 +39,8 @@ def members(union) -> list[type]:
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", README, flags=re.S | re.M)
+    return [text for name, text in fenced if name == language]
 
 
 def inline() -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from data_catalog.captions import EndpointFailed
+from data_catalog.outage import EndpointFailed
 from models.captioning.row_memory import Said
 from models.captioning.writers.writer import Writer
 

@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from data_catalog import store
-from data_catalog.captions import CaptionPolicy, EndpointFailed, caption, training_texts
+from data_catalog.captions import CaptionPolicy, caption, training_texts
+from data_catalog.outage import EndpointFailed
 from models.captioning import prompts
 from models.captioning.fusion import Fusion, are_fit, tidy
 from models.captioning.seeds import Made, Recorded, Shipped
