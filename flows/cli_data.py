@@ -116,7 +116,8 @@ def list_quarantine(
     if not rows:
         typer.echo("nothing is refused")
         return
-    show_rows(f"quarantine, {len(rows)} refused, the first {min(limit, len(rows))}", rows[:limit])
+    shown = [{name: row[name] for name in ("id", "code", "reason", "releasable")} for row in rows[:limit]]
+    show_rows(f"quarantine, {len(rows)} refused, the first {len(shown)}", shown)
     for name in sorted({row["code"] for row in rows}):
         typer.echo(f"  {name}: {CODES[name].meaning}")
 
@@ -211,7 +212,7 @@ def _show_ingested(presence: list["Presence"], news: bool, stages: Any, json_out
             "quarantine": catalog.quarantined(), "catalog_written": news, "stages": counts(stages),
         })  # fmt: skip
         return
-    show_rows("catalog", rows)
+    show_rows("catalog", [{**row, "samples": _splits(row)} | {"digest": row["digest"][:13]} for row in rows])
     _show_missing(presence)
     if refused:
         show_rows("refused; `evergreen quarantine list` says why", refused)
@@ -245,5 +246,9 @@ def _short(row: dict) -> dict:
         **{name: row[name] for name in ("role", "kind", "classes")},
         **{split: row["samples"].get(split, "") for split in ("train", "test")},
         "zero shot": "" if row["zero_shot"] is None else f"{row['zero_shot']:.3f}",
-        "here": "" if held is None else ", ".join(f"{split} {n}" for split, n in held["samples"].items()),
+        "here": "" if held is None else _splits(held),
     }
+
+
+def _splits(row: dict) -> str:
+    return ", ".join(f"{split} {count:,}" for split, count in row["samples"].items())

@@ -34,8 +34,9 @@ def show_scores(record: ExperimentRecord) -> None:
 def show_rows(title: str, rows: Sequence[dict]) -> None:
     """Print rows of one shape as a table."""
     table = Table(title=title)
-    for name, value in rows[0].items():
-        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
+    for place, (name, value) in enumerate(rows[0].items()):
+        side = "right" if isinstance(value, int | float) else "left"
+        table.add_column(name.replace("_", " "), justify=side, no_wrap=place == 0, overflow="fold")
     for row in rows:
         table.add_row(*(f"{value:,.4f}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)

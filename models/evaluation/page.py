@@ -16,6 +16,7 @@ from models.evaluation.report import (
     RecipeRecord,
     StepRecord,
     best_recipe,
+    evaluation_rows,
     forgetting,
     merge_rows,
     primary,
@@ -54,6 +55,7 @@ def _sections(record: ExperimentRecord) -> list[str]:
         _section("Learned and kept", _final_scores(record), _trajectory(record)),
         *([_section("What the merge weight trades", _merge_tradeoff(record))] if merge_rows(record) else []),
         _section("Every dataset, step by step", *(_heat_map(record, recipe) for recipe in record.recipes)),
+        *([_section("On clean images alone", clean)] if (clean := _clean(record)) else []),
         _section("Forgotten", _forgotten(record)),
         _section("Training", _curves(record)),
         _section("Samples seen", _mixture(record), _stream(record)),
@@ -136,6 +138,17 @@ def _heat_map(record: ExperimentRecord, recipe: RecipeRecord) -> str:
     return f"<h3>{escape(recipe.name)}</h3>" + _figure(
         figure, spoken, "", _table(columns, rows, f"Scores of {recipe.name}")
     )
+
+
+def _clean(record: ExperimentRecord) -> str:
+    """Scores after the last step beside those on images without a twin in training; empty if none were looked for."""
+    last = {"zero-shot": record.zero_shot} | {recipe.name: recipe.steps[-1].scores for recipe in record.recipes}
+    scored = {name: [row for row in evaluation_rows(report) if "clean" in row] for name, report in last.items()}
+    names = ("dataset", "metric", "samples", "value", "clean_samples", "clean")
+    rows = [[name, *(row[key] for key in names)] for name, table in scored.items() for row in table]
+    columns = ["recipe", "dataset", "metric", "images", "score", "clean images", "score on them"]
+    note = '<p class="note">Clean: no image of the stream or the pretraining pool shows the same picture.</p>'
+    return _table(columns, rows, "Scores on all and on clean images") + note if rows else ""
 
 
 def _forgotten(record: ExperimentRecord) -> str:

@@ -5,6 +5,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from models.evaluation.page import render
+from models.evaluation.report import clean_metric
 
 
 class Elements(HTMLParser):
@@ -61,3 +62,17 @@ def test_page_says_when_no_budget_was_set(record):
     steps = [step.model_copy(update={"mafs_planned": None, "mafs_used": None}) for step in record.recipes[0].steps]
     recipe = record.recipes[0].model_copy(update={"steps": tuple(steps)})
     assert "No budget in MAFs was set" in render(record.model_copy(update={"recipes": (recipe,)}))
+
+
+def test_scores_on_clean_images_stand_beside_the_others_where_leaks_were_looked_for(page, record):
+    assert "On clean images alone" not in page
+    steps = [recipe.steps[-1] for recipe in record.recipes]
+    score = steps[0].scores.scores[0]
+    clean = score.model_copy(update={"metric": clean_metric(score.metric), "value": 0.123, "samples": 7})
+    seen = steps[0].scores.model_copy(update={"scores": (*steps[0].scores.scores, clean)})
+    first = record.recipes[0].model_copy(
+        update={"steps": (*record.recipes[0].steps[:-1], steps[0].model_copy(update={"scores": seen}))}
+    )
+    told = render(record.model_copy(update={"recipes": (first, *record.recipes[1:])}))
+    section = told[told.index("On clean images alone") :]
+    assert '<td class="number">0.123</td>' in section[: section.index("</section>")]
