@@ -7,6 +7,8 @@ from rich.table import Table
 
 from models.evaluation.report import ExperimentRecord, merge_rows, score_rows, verdict
 
+NAME_WIDTH = 40  # columns of a terminal that the first column of a table may take for itself
+
 
 def show_scores(record: ExperimentRecord) -> None:
     """Print the summary after every step, and the verdict."""
@@ -36,7 +38,8 @@ def show_rows(title: str, rows: Sequence[dict]) -> None:
     table = Table(title=title)
     for place, (name, value) in enumerate(rows[0].items()):
         side = "right" if isinstance(value, int | float) else "left"
-        table.add_column(name.replace("_", " "), justify=side, no_wrap=place == 0, overflow="fold")
+        is_short = max(len(str(row[name])) for row in rows) <= NAME_WIDTH
+        table.add_column(name.replace("_", " "), justify=side, no_wrap=place == 0 and is_short, overflow="fold")
     for row in rows:
         table.add_row(*(f"{value:,.4f}" if isinstance(value, float) else str(value) for value in row.values()))
     Console().print(table)
