@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 
-.PHONY: help setup demo test prove lint ui lock clean
+.PHONY: help setup demo test prove bench lint ui lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,11 @@ test: setup ## the test suite
 
 prove: setup ## deployments, worker and schedule on a local server, end to end (minutes)
 	@$(BIN)/python tests/prove_deployments.py
+
+bench: setup ## measure the data side against what it must beat (a quarter of an hour, 6 GB of scratch space)
+	$(BIN)/python benchmarks/compose_stream.py
+	$(BIN)/python benchmarks/catalogue.py
+	$(BIN)/python benchmarks/read_images.py
 
 lint: setup ## style checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
