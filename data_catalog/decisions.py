@@ -13,6 +13,7 @@ from data_catalog.exclusions import Exclusions, exclude
 from data_catalog.refs import Spec
 
 LEDGER = "decisions"
+REMOVED = "removal requests"  # the cause of what `removals` leaves out
 Deed = Literal["release", "forget"]
 
 
@@ -73,7 +74,7 @@ def released() -> dict[str, str]:
 def removals() -> Exclusions | None:
     """The samples that later plans must leave out, None if there are none; equal removals give an equal reference."""
     forgotten = in_force("forget")
-    return exclude(forgotten, "drop", "removal requests") if forgotten else None
+    return exclude(forgotten, "drop", REMOVED) if forgotten else None
 
 
 def _decide(kind: str, ids: Iterable[str], reason: str, rule: str) -> Decision:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +42,7 @@ class DuplicateSearch(Spec):
     perceptual_distance: int = Field(4, ge=0, le=12)  # of 64 bits; 4: stored again, resized; 8: also trimmed, brighter
     similarity: float = Field(0.95, gt=0, le=1)  # cosine of two embeddings from which on they are duplicates
     checkpoint: str = "pretrained"  # that embeds the images, if `kinds` names embedding; as `evaluate` names it
-    datasets: tuple[str, ...] | None = None  # null: all
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None  # null: all
 
 
 class DuplicateGroups(Ref):

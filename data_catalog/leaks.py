@@ -12,6 +12,7 @@ from data_catalog import store
 from data_catalog.duplicates import DUPLICATES, DuplicateGroups, Kind
 from data_catalog.exclusions import Exclusions, exclude
 from data_catalog.refs import Spec
+from data_catalog.shards import DatasetRef
 
 TRAIN, EVALUATION = "train", "test"  # the splits that streams train on and that checkpoints are scored on
 
@@ -29,46 +30,51 @@ def exclusions(
     groups: Sequence[DuplicateGroups],
     policy: DuplicatePolicy,
     *,
-    training_datasets: Collection[str] | None = None,
+    trained: pa.Array | None = None,
     evaluation_datasets: Collection[str] | None = None,
 ) -> Exclusions | None:
     """The training samples that `policy` drops or marks, each with its partner as the reason; None if it keeps all.
 
     Scope `evaluation`: those in a group with an evaluation sample. Scope `training`: all but the first training sample
-    (by id) of each group. Samples of other datasets than those named count as neither; None stands for all datasets.
+    (by id) of each group. `trained`: the ids of what would be trained on, all training samples if None; evaluation
+    samples of other datasets than those named do not count.
     """
     if policy.action == "keep":
         return None
     table = _joined(groups, policy)
-    trained = _belongs(table, TRAIN, training_datasets)
+    is_trained = _trained(table, trained)
     reasons: dict[str, str] = {}
     if policy.scope in ("training", "both"):
-        reasons |= _partners(table, trained, trained)
+        reasons |= _partners(table, is_trained, is_trained)
     if policy.scope in ("evaluation", "both"):
-        reasons |= _partners(table, trained, _belongs(table, EVALUATION, evaluation_datasets))
+        reasons |= _partners(table, is_trained, _belongs(table, EVALUATION, evaluation_datasets))
     cause = {"evaluation": "evaluation images", "training": "earlier training images", "both": "other images"}
     return exclude(reasons, policy.action, f"duplicates of {cause[policy.scope]}", policy=policy, groups=[*groups])
 
 
-def leaks(
-    groups: Sequence[DuplicateGroups],
-    policy: DuplicatePolicy,
-    *,
-    training_datasets: Collection[str] | None = None,
-    left_out: Iterable[Exclusions] = (),
-) -> Exclusions:
+def leaks(groups: Sequence[DuplicateGroups], policy: DuplicatePolicy, *, trained: pa.Array | None = None) -> Exclusions:
     """The evaluation samples that share a group with a training sample: what `compose_eval_set` marks as not clean.
 
-    `training_datasets`: those of the stream and the pretraining pool; `left_out`: what their plan does not train on,
-    where dropped; `policy` says which groups count, its action and scope play no part.
+    `trained`: the ids of what is trained on, all training samples if None; `policy` says which groups count, its action
+    and scope play no part.
     """
     table = _joined(groups, policy)
-    dropped = [store.read_table(some.digest)["sample"].combine_chunks() for some in left_out if some.effect == "drop"]
-    trained = _belongs(table, TRAIN, training_datasets)
-    if dropped:
-        trained &= ~pc.is_in(table["sample"], pa.concat_arrays(dropped)).to_numpy()
-    found = _partners(table, _belongs(table, EVALUATION, None), trained)
+    found = _partners(table, _belongs(table, EVALUATION, None), _trained(table, trained))
     return exclude(found, "mark", "evaluation images with a duplicate among the training images", groups=[*groups])
+
+
+def uncompared(groups: Sequence[DuplicateGroups], datasets: Iterable[DatasetRef]) -> list[str]:
+    """The datasets, by name, with an image that no search of `groups` could compare with any other.
+
+    A search did not look at them, or their bytes were never read and their embeddings not compared.
+    """
+    seen = {name for some in groups if "embedding" in some.groups for name in some.datasets}
+    hashed = {name for some in groups if {"exact", "perceptual"} & some.groups.keys() for name in some.datasets}
+    return sorted(d.name for d in datasets if d.name not in seen and not (d.name in hashed and _is_hashed(d)))
+
+
+def _is_hashed(dataset: DatasetRef) -> bool:
+    return not store.read_table(dataset.digest, ["hash"])["hash"].null_count
 
 
 def _joined(groups: Sequence[DuplicateGroups], policy: DuplicatePolicy) -> pa.Table:
@@ -88,6 +94,11 @@ def _joined(groups: Sequence[DuplicateGroups], policy: DuplicatePolicy) -> pa.Ta
     return table.append_column("rank", rank).sort_by(
         [("rank", "ascending"), ("group", "ascending"), ("sample", "ascending")]
     )
+
+
+def _trained(table: pa.Table, trained: pa.Array | None) -> np.ndarray:
+    is_training = _belongs(table, TRAIN, None)
+    return is_training if trained is None else is_training & pc.is_in(table["sample"], trained).to_numpy()
 
 
 def _belongs(table: pa.Table, split: str, datasets: Collection[str] | None) -> np.ndarray:

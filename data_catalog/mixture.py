@@ -23,7 +23,9 @@ class Mixture(Spec):
     pretraining: float = Field(0.33, ge=0, le=1)
     update: float = Field(0.34, ge=0, le=1)
     buffer: float = Field(0.33, ge=0, le=1)
-    keeps_zeros: bool = False  # the benchmark's rounding may give one sample to a pool with share 0; true: never
+    # The benchmark's rounding may give one sample to a pool with share 0, and with it half of the first step's missing
+    # buffer: 231 of 512 for iidify. True: never.
+    keeps_zeros: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -5,10 +5,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.duplicates import DuplicateGroups, DuplicateSearch
 from flows.environment import open_home
-from flows.evaluate import choose
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_sources
-from flows.preparing import begin, gather, hashed_groups, near_groups
+from flows.preparing import begin, choose, gather, hashed_groups, near_groups
 from tasks.journal import journal
 from tasks.record import record_findings
 
@@ -23,7 +22,7 @@ def duplicates(config: ExperimentConfig | str, search: DuplicateSearch) -> list[
         datasets = list(ingested.datasets.values())
         groups = hashed_groups(datasets, search)
         if "embedding" in search.kinds:
-            start = begin(experiment, gather(experiment, ingested)[0])
+            start, _ = begin(experiment, gather(experiment, ingested)[0])
             groups += near_groups(datasets, search, choose(experiment, start, search.checkpoint))
         record_findings(groups, [])
         return groups

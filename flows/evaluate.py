@@ -1,7 +1,5 @@
 """Score any checkpoint on the evaluation sets of an experiment."""
 
-import re
-
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -9,9 +7,8 @@ from data_catalog.refs import Spec
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_sources
-from flows.preparing import prepare
-from models.checkpoints import CheckpointRef
-from models.evaluation.report import EvalReport, StepScores, find_record, run_name, summarise
+from flows.preparing import choose, prepare
+from models.evaluation.report import EvalReport, StepScores, summarise
 from tasks.evaluate import evaluate_checkpoint
 from tasks.journal import journal
 
@@ -37,19 +34,3 @@ def evaluate(config: ExperimentConfig | str, checkpoint: str = "pretrained") -> 
         chosen = choose(experiment, prepared.start, checkpoint)
         report = evaluate_checkpoint(chosen, list(prepared.eval_sets), checkpoint)
     return Evaluation(report=report, summary=summarise(-1, report, prepared.adaptation, prepared.retention))
-
-
-def choose(experiment: ExperimentConfig, pretrained: CheckpointRef, checkpoint: str) -> CheckpointRef:
-    """The weights that `checkpoint` stands for; raises ValueError that says what can be asked for."""
-    if checkpoint == "pretrained":
-        return pretrained
-    if re.fullmatch(r"sha256:[0-9a-f]{64}", checkpoint):
-        return CheckpointRef(digest=checkpoint, backbone=pretrained.backbone)
-    record = find_record(run_name(experiment.name, experiment.seed))
-    deployed = {f"{r.name}/{s.step}": s.deployed for r in record.recipes for s in r.steps}
-    if checkpoint not in deployed:
-        raise ValueError(
-            f"no checkpoint {checkpoint!r} in {run_name(experiment.name, experiment.seed)}: give `pretrained`, "
-            f"sha256:<64 hex digits>, or one of {', '.join(deployed)}"
-        )
-    return CheckpointRef(digest=deployed[checkpoint], backbone=pretrained.backbone)

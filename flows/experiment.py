@@ -40,11 +40,16 @@ class StreamSpec(Spec):
     """The order in which concepts arrive, in how many steps, and which texts and samples take part."""
 
     ordering: AnyOrdering
-    steps: int = Field(20, ge=1)
+    steps: int | None = Field(None, ge=1)  # null: 20 for equal steps, else as many as the cut makes
     cut: Cut = "equal"
     captions: CaptionPolicy = CaptionPolicy()
     scored_by: ScoredBy | None = None  # whose CLIP scores captions and pools are filtered by; null: the first weights
     duplicates: DuplicatesSpec | None = None  # null: not looked for
+
+    @property
+    def number(self) -> int | None:
+        """The number of steps to cut the stream into, None for as many as the cut makes."""
+        return 20 if self.steps is None and self.cut == "equal" else self.steps
 
 
 class EvaluationSpec(Spec):

@@ -1,13 +1,17 @@
 """From ingested datasets to what all recipes of an experiment share: the first weights, the stream, what is scored."""
 
+import re
 from collections.abc import Sequence
 
+from prefect import get_run_logger
+
 from data_catalog import decisions
-from data_catalog.captions import CaptionRef, CaptionScores
-from data_catalog.concept_scores import ConceptScores, ScoredBy
+from data_catalog.captions import CaptionPolicy, CaptionRef, CaptionScores
+from data_catalog.concept_scores import ConceptScores, NameEmbeddings, ScoredBy
 from data_catalog.duplicates import DuplicateGroups, DuplicateSearch, is_searched
 from data_catalog.eval_sets import EvalSet
 from data_catalog.exclusions import Exclusions
+from data_catalog.leaks import DuplicatePolicy, uncompared
 from data_catalog.mixture import Mixture
 from data_catalog.orderings.random import Random
 from data_catalog.refs import Spec
@@ -17,6 +21,7 @@ from data_catalog.stream import StreamPlan
 from flows.experiment import ExperimentConfig
 from flows.ingest import Ingested, named
 from models.checkpoints import CheckpointRef
+from models.evaluation.report import find_record, run_name
 from models.start import Pretrained
 from tasks.caption import score_captions
 from tasks.compose import compose_eval_set, compose_step, compose_stream, score_concepts
@@ -37,6 +42,15 @@ class Prepared(Spec):
     retention: tuple[str, ...]
 
 
+class Twins(Spec):
+    """Pictures that are there more than once, and what an experiment does about them."""
+
+    groups: tuple[DuplicateGroups, ...]
+    policy: DuplicatePolicy
+    draft: StreamPlan  # what would be trained on without a policy
+    evaluated: tuple[str, ...]  # datasets whose evaluation images count
+
+
 class Material(Spec):
     """The datasets an experiment trains on, and what of them it must leave out or mark."""
 
@@ -53,38 +67,86 @@ class Material(Spec):
 
 def prepare(experiment: ExperimentConfig, ingested: Ingested) -> Prepared:
     """The weights to start from, the stream and the evaluation sets, without duplicates if the experiment says so."""
-    material, hashed = gather(experiment, ingested)
-    start = begin(experiment, material)
-    groups = [*hashed, *embedded_groups(experiment, ingested, start)]
-    if groups:
+    material, twins = gather(experiment, ingested)
+    start, first_plans = begin(experiment, material)
+    if twins:
+        groups = [*twins.groups, *embedded_groups(experiment, ingested, start)]
         record_findings(groups, [])
-    material = material.model_copy(update={"exclusions": left_out(experiment, material, groups)})
+        twins = twins.model_copy(update={"groups": tuple(groups)})
+        material = without(material, twins)
     plan = plan_stream(experiment, material, start)
     retention = experiment.evaluation.retention
     arriving = sorted({name for step in plan.steps for name in step.datasets})
     adaptation = experiment.evaluation.adaptation or tuple(arriving)
     scored = named(ingested, [*adaptation, *retention], "evaluation")
-    leaked = None
-    if experiment.stream.duplicates:
-        names = [dataset.name for dataset in material.training]
-        leaked = find_leaks(groups, experiment.stream.duplicates.policy, names, list(material.exclusions))
-    waiting = [compose_eval_set.submit(dataset, "test", leaked) for dataset in scored]
+    leaked = find_leaks(list(twins.groups), twins.policy, [plan, *first_plans]) if twins else None
+    known = clean_sets(twins, material, scored) if twins else set()
+    waiting = [compose_eval_set.submit(d, "test", leaked if d.name in known else None) for d in scored]
     sets = tuple(future.result() for future in waiting)
     return Prepared(start=start, plan=plan, exclusions=material.exclusions, eval_sets=sets, adaptation=adaptation,
                     retention=retention)  # fmt: skip
 
 
-def gather(experiment: ExperimentConfig, ingested: Ingested) -> tuple[Material, list[DuplicateGroups]]:
-    """What the experiment trains on, and its pictures with equal bytes or close hashes."""
+def gather(experiment: ExperimentConfig, ingested: Ingested) -> tuple[Material, Twins | None]:
+    """What the experiment trains on, without removed samples and twins, as far as these are known before any weights.
+
+    Twins: pictures with equal bytes or close hashes, if the experiment asks for them.
+    """
     held_out = {*experiment.pretraining, *experiment.evaluation.retention}
     streamed = tuple(dataset for name, dataset in ingested.datasets.items() if name not in held_out)
     pretraining = tuple(named(ingested, experiment.pretraining, "pretraining"))
     used = {dataset.digest for dataset in (*streamed, *pretraining)}
     captions = tuple(ref for ref in ingested.captions if ref.dataset in used)
-    material = Material(streamed=streamed, pretraining=pretraining, captions=captions, exclusions=())
+    removed = decisions.removals()
+    material = Material(
+        streamed=streamed, pretraining=pretraining, captions=captions, exclusions=(removed,) if removed else ()
+    )
     duplicates = experiment.stream.duplicates
-    groups = hashed_groups(list(ingested.datasets.values()), duplicates.search) if duplicates else []
-    return material.model_copy(update={"exclusions": left_out(experiment, material, groups)}), groups
+    if duplicates is None:
+        return material, None
+    evaluated = [*experiment.evaluation.retention, *(experiment.evaluation.adaptation or (d.name for d in streamed))]
+    twins = Twins(
+        groups=tuple(hashed_groups(list(ingested.datasets.values()), duplicates.search)),
+        policy=duplicates.policy,
+        draft=draft_plan(experiment, material),
+        evaluated=tuple(sorted({*evaluated})),
+    )
+    return without(material, twins), twins
+
+
+def draft_plan(experiment: ExperimentConfig, material: Material) -> StreamPlan:
+    """One step with all that the experiment would train on if it took no notice of duplicates.
+
+    It needs no scores: an ordering by scores places every concept, as the random one does.
+    """
+    ordering = Random() if experiment.stream.ordering.needs() else experiment.stream.ordering.located()
+    policy = experiment.stream.captions
+    if policy.needs_scores():
+        policy = CaptionPolicy(prefer=tuple(dict.fromkeys((*policy.kinds(), *policy.otherwise))))
+    return compose_stream(
+        material.training, _captions(material), ordering, ordering.identity(), 1, experiment.seed,
+        list(experiment.pretraining), policy, (), None, material.exclusions, "equal", "draft",
+    )  # fmt: skip
+
+
+def without(material: Material, twins: Twins) -> Material:
+    """The material with what was removed by request, and what the policy on duplicates drops or marks."""
+    removed = tuple(some for some in material.exclusions if some.cause == decisions.REMOVED)
+    found = exclude_duplicates(list(twins.groups), twins.policy, twins.draft, list(twins.evaluated))
+    return material.model_copy(update={"exclusions": (*removed, *([found] if found else []))})
+
+
+def clean_sets(twins: Twins, material: Material, scored: Sequence[DatasetRef]) -> set[str]:
+    """The sets whose images can be called clean; none, said in the log, if training images were never compared."""
+    unknown = uncompared(twins.groups, material.training)
+    if unknown:
+        get_run_logger().warning(
+            "no image is called clean: those of %s were compared with none; ingest them with check: decode, or search "
+            "them by embedding",
+            ", ".join(unknown),
+        )
+        return set()
+    return {dataset.name for dataset in scored} - {*uncompared(twins.groups, scored)}
 
 
 def hashed_groups(datasets: Sequence[DatasetRef], search: DuplicateSearch) -> list[DuplicateGroups]:
@@ -116,45 +178,49 @@ def searched(datasets: Sequence[DatasetRef], search: DuplicateSearch) -> list[Da
 
 
 def embedded_groups(experiment: ExperimentConfig, ingested: Ingested, start: CheckpointRef) -> list[DuplicateGroups]:
-    """Groups by embeddings of the first weights or of any others in the store, if the experiment asks for them."""
-    if experiment.stream.duplicates is None:
-        return []
+    """Groups by the embeddings of a checkpoint, if the experiment asks for them."""
     search = experiment.stream.duplicates.search
-    by = start if search.checkpoint == "pretrained" else start.model_copy(update={"digest": search.checkpoint})
-    return near_groups(list(ingested.datasets.values()), search, by)
+    if "embedding" not in search.kinds:
+        return []
+    return near_groups(list(ingested.datasets.values()), search, choose(experiment, start, search.checkpoint))
 
 
-def left_out(
-    experiment: ExperimentConfig, material: Material, groups: Sequence[DuplicateGroups]
-) -> tuple[Exclusions, ...]:
-    """What later plans leave out by request, and what the policy on duplicates drops or marks."""
-    removed = decisions.removals()
-    found = [removed] if removed else []
-    if groups:
-        training = [dataset.name for dataset in material.training]
-        scored = [*experiment.evaluation.retention, *(experiment.evaluation.adaptation or ())]
-        evaluated = sorted({*scored, *(dataset.name for dataset in material.streamed)})
-        policy = experiment.stream.duplicates.policy
-        duplicated = exclude_duplicates(list(groups), policy, training, evaluated)
-        found += [duplicated] if duplicated else []
-    return tuple(found)
+def choose(experiment: ExperimentConfig, pretrained: CheckpointRef, checkpoint: str) -> CheckpointRef:
+    """The weights that `checkpoint` stands for; raises ValueError that says what can be asked for."""
+    if checkpoint == "pretrained":
+        return pretrained
+    if re.fullmatch(r"sha256:[0-9a-f]{64}", checkpoint):
+        return CheckpointRef(digest=checkpoint, backbone=pretrained.backbone)
+    record = find_record(run_name(experiment.name, experiment.seed))
+    deployed = {f"{r.name}/{s.step}": s.deployed for r in record.recipes for s in r.steps}
+    if checkpoint not in deployed:
+        raise ValueError(
+            f"no checkpoint {checkpoint!r} in {run_name(experiment.name, experiment.seed)}: give `pretrained`, "
+            f"sha256:<64 hex digits>, or one of {', '.join(deployed)}"
+        )
+    return CheckpointRef(digest=deployed[checkpoint], backbone=pretrained.backbone)
 
 
-def begin(experiment: ExperimentConfig, material: Material) -> CheckpointRef:
-    """The weights the stream starts from: somebody's, or a model trained here on the pretraining pool."""
+def begin(experiment: ExperimentConfig, material: Material) -> tuple[CheckpointRef, list[StreamPlan]]:
+    """The weights the stream starts from, and the plan they were trained on if that was done here.
+
+    They are somebody's, or those of a model trained here on the pretraining pool.
+    """
     start = experiment.start
     if isinstance(start, Pretrained):
-        return import_weights(start.identity(), start.model, start.weights)
+        return import_weights(start.identity(), start.model, start.weights), []
     seed = seed_of(experiment.seed, "start")
     random = initialise_weights(start.identity(), start.model, seed)
     pool = material.model_copy(update={"streamed": ()})
-    policy = experiment.stream.captions
+    policy, ordering = experiment.stream.captions, Random()
     scores = caption_scores(experiment, pool, None) if policy.needs_scores() else ()
-    plan = compose_stream(list(pool.pretraining), _captions(pool), Random(), Random().identity(), 1, experiment.seed,
-                          list(experiment.pretraining), policy, scores, None, pool.exclusions)  # fmt: skip
+    plan = compose_stream(
+        pool.training, _captions(pool), ordering, ordering.identity(), 1, experiment.seed,
+        list(experiment.pretraining), policy, scores, None, pool.exclusions, "equal", "pool",
+    )  # fmt: skip
     only_pretraining = Mixture(pretraining=1, update=0, buffer=0)
     data = compose_step(plan, 0, only_pretraining, start.batch_size, start.iterations, seed, "pretraining")
-    return update_weights(random, data, start.update, seed, "pretraining").checkpoint
+    return update_weights(random, data, start.update, seed, "pretraining").checkpoint, [plan]
 
 
 def plan_stream(experiment: ExperimentConfig, material: Material, start: CheckpointRef) -> StreamPlan:
@@ -163,7 +229,7 @@ def plan_stream(experiment: ExperimentConfig, material: Material, start: Checkpo
     ordering = spec.ordering.located()
     scores = caption_scores(experiment, material, start) if experiment.needs_caption_scores() else ()
     ranked = concept_scores(experiment, material, start, scores)
-    return compose_stream(material.training, _captions(material), ordering, ordering.identity(), spec.steps,
+    return compose_stream(material.training, _captions(material), ordering, ordering.identity(), spec.number,
                           experiment.seed, list(experiment.pretraining), spec.captions, scores, ranked,
                           material.exclusions, spec.cut)  # fmt: skip
 
@@ -173,10 +239,11 @@ def caption_scores(
 ) -> tuple[CaptionScores, ...]:
     """How well every text fits its image, to the checkpoint the stream names or to its first weights."""
     by = _scorer(experiment.stream.scored_by or "pretrained", start)
-    vectors = {dataset.digest: embed_dataset.submit(dataset, by, ("train",)) for dataset in material.training}
+    trained = [dataset for dataset in material.training if dataset.samples.get("train")]
+    vectors = {dataset.digest: embed_dataset.submit(dataset, by, ("train",)) for dataset in trained}
     waiting = [
         score_captions.submit(dataset, ref, by, vectors[dataset.digest])
-        for dataset in material.training
+        for dataset in trained
         for ref in (None, *_captions(material, dataset))  # None: the texts that came with the data
     ]
     found = tuple(future.result() for future in waiting)
@@ -191,13 +258,16 @@ def concept_scores(
     need = experiment.stream.ordering.needs()
     if need is None:
         return None
-    known = {dataset.name: dataset for dataset in material.training}
+    by = _scorer(need.checkpoint, start)
+    if isinstance(need.score, NameEmbeddings):  # of names alone: nothing else belongs to what they depend on
+        return score_concepts(by, list(material.streamed), need.score, [], [], 0, CaptionPolicy(), [],
+                              list(material.exclusions))  # fmt: skip
+    known = {dataset.name: dataset for dataset in material.pretraining}
     if unknown := sorted({*need.reference} - known.keys()):
-        raise ValueError(f"`stream.ordering` names the reference {unknown}, expected some of {sorted(known)}")
+        raise ValueError(f"`stream.ordering` names the reference {unknown}, expected some of `pretraining`: {[*known]}")
     reference = [known[name] for name in need.reference] or list(material.pretraining)
-    streamed = [dataset for dataset in material.streamed if dataset.name not in need.reference]
-    return score_concepts(_scorer(need.checkpoint, start), streamed, need.score, _captions(material), reference,
-                          experiment.seed, experiment.stream.captions, list(scores))  # fmt: skip
+    return score_concepts(by, list(material.streamed), need.score, _captions(material), reference, experiment.seed,
+                          experiment.stream.captions, list(scores), list(material.exclusions))  # fmt: skip
 
 
 def _scorer(by: ScoredBy | str, start: CheckpointRef | None) -> CheckpointRef:
@@ -213,4 +283,5 @@ def _scorer(by: ScoredBy | str, start: CheckpointRef | None) -> CheckpointRef:
 
 
 def _captions(material: Material, of: DatasetRef | None = None) -> list[CaptionRef]:
-    return [ref for ref in material.captions if of is None or ref.dataset == of.digest]
+    wanted = {dataset.digest for dataset in (material.training if of is None else [of])}
+    return [ref for ref in material.captions if ref.dataset in wanted]

@@ -20,7 +20,7 @@ from tasks.caching import cached
 from tasks.progress import progress_by_label
 
 
-@cached(revision=1, label="score concepts")
+@cached(revision=2, label="score concepts")
 def score_concepts(
     checkpoint: CheckpointRef,
     datasets: list[DatasetRef],
@@ -30,21 +30,31 @@ def score_concepts(
     seed: int,
     policy: CaptionPolicy,
     caption_scores: list[CaptionScores],
+    exclusions: list[Exclusions],
 ) -> ConceptScores:
     """What an ordering needs to know of the concepts of `datasets`; `captions`: theirs and those of the reference."""
     with progress_by_label() as progress:
         return scoring.score_concepts(
-            checkpoint, datasets, score, captions, reference, seed, policy, caption_scores, progress
+            checkpoint,
+            datasets,
+            score,
+            captions,
+            reference,
+            seed,
+            policy,
+            caption_scores,
+            progress,
+            exclusions=exclusions,
         )
 
 
-@cached(revision=2, ignore=("ordering",), label="compose stream")
+@cached(revision=2, ignore=("ordering", "purpose"), label="compose {purpose}")
 def compose_stream(
     datasets: list[DatasetRef],
     captions: list[CaptionRef],
     ordering: AnyOrdering,
     ordering_identity: str,
-    steps: int,
+    steps: int | None,
     seed: int,
     pretraining: list[str],
     policy: CaptionPolicy = CaptionPolicy(),  # noqa: B008 frozen
@@ -52,6 +62,7 @@ def compose_stream(
     concept_scores: ConceptScores | None = None,
     exclusions: tuple[Exclusions, ...] = (),
     cut: Cut = "equal",
+    purpose: str = "stream",
 ) -> StreamPlan:
     """Order the concepts and cut them into steps; `ordering_identity` is what `ordering.identity()` says."""
     return stream.compose_stream(

@@ -1,10 +1,13 @@
 """From datasets to groups of duplicates, and to what a stream and its evaluation do about them."""
 
+import pyarrow as pa
+
 from data_catalog import duplicates, leaks
 from data_catalog.duplicates import DuplicateGroups, DuplicateSearch
 from data_catalog.exclusions import Exclusions
 from data_catalog.leaks import DuplicatePolicy
 from data_catalog.shards import DatasetRef
+from data_catalog.stream import StreamPlan, samples_of
 from models import near_duplicates
 from models.embeddings import EmbeddingsRef
 from tasks.caching import cached
@@ -27,17 +30,17 @@ def find_near_duplicates(
         return near_duplicates.find_near_duplicates(embeddings, search, candidates, progress)
 
 
-@cached(revision=1, label="exclude duplicates")
+@cached(revision=2, label="exclude duplicates")
 def exclude_duplicates(
-    groups: list[DuplicateGroups], policy: DuplicatePolicy, training: list[str], evaluation: list[str]
+    groups: list[DuplicateGroups], policy: DuplicatePolicy, draft: StreamPlan, evaluation: list[str]
 ) -> Exclusions | None:
-    """The training samples of the datasets `training` that the policy drops or marks."""
-    return leaks.exclusions(groups, policy, training_datasets=training, evaluation_datasets=evaluation)
+    """What the policy drops or marks of the samples of `draft`, a plan that takes no notice of duplicates."""
+    trained = samples_of(draft)["sample"].combine_chunks()
+    return leaks.exclusions(groups, policy, trained=trained, evaluation_datasets=evaluation)
 
 
-@cached(revision=1, label="find leaks")
-def find_leaks(
-    groups: list[DuplicateGroups], policy: DuplicatePolicy, training: list[str], left_out: list[Exclusions]
-) -> Exclusions:
-    """The evaluation images with a duplicate among the images that are trained on."""
-    return leaks.leaks(groups, policy, training_datasets=training, left_out=left_out)
+@cached(revision=2, label="find leaks")
+def find_leaks(groups: list[DuplicateGroups], policy: DuplicatePolicy, plans: list[StreamPlan]) -> Exclusions:
+    """The evaluation images with a duplicate among the images that any of `plans` trains on."""
+    trained = pa.chunked_array([chunk for plan in plans for chunk in samples_of(plan)["sample"].chunks], pa.string())
+    return leaks.leaks(groups, policy, trained=trained.combine_chunks())

@@ -21,7 +21,7 @@ class Difficulty(Ordering):
     kind: Literal["difficulty"] = "difficulty"
     checkpoint: ScoredBy | Literal["pretrained"] = "pretrained"
     pairs: int = Field(50, ge=1)
-    reference: tuple[str, ...] = ()  # datasets of the reference pool; empty: the experiment's pretraining datasets
+    reference: tuple[str, ...] = ()  # of the pretraining datasets; empty: all of them
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:
         known = sorted(concepts)

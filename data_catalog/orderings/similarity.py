@@ -7,7 +7,7 @@ all starts took 3 minutes on two cores and 0.9 GB.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -28,7 +28,7 @@ class Similarity(Ordering):
 
     kind: Literal["similarity"] = "similarity"
     checkpoint: ScoredBy | Literal["pretrained"] = "pretrained"
-    starts: Literal["all"] | int = Field("all", ge=1)  # first concepts tried; a number is drawn at random
+    starts: Literal["all"] | Annotated[int, Field(ge=1)] = "all"  # first concepts tried; a number is drawn at random
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:
         known = sorted(concepts)

@@ -14,8 +14,9 @@ from data_catalog.orderings.listed import listed_concepts
 class Sql(Ordering):
     """The rows of a SELECT with columns `dataset` and `concept`, in the order it returns them.
 
-    What the rows say, not the text of the query, decides whether a plan is made anew. Without an ORDER BY over unique
-    keys DuckDB may return them differently each time.
+    Rows of datasets that are not streamed, such as the pretraining pool, are passed over. What the rows say, not the
+    text of the query, decides whether a plan is made anew. Without an ORDER BY over unique keys DuckDB may return them
+    differently each time.
     """
 
     PLACES = frozenset({"query"})
@@ -24,7 +25,9 @@ class Sql(Ordering):
     query: str
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:
-        return listed_concepts("the query of ordering sql", self._rows(), concepts)
+        streamed = {concept.dataset for concept in concepts}
+        rows = [row for row in self._rows() if row.dataset in streamed]
+        return listed_concepts("the query of ordering sql", rows, concepts)
 
     def content(self) -> str:
         return store.digest_of(json.dumps(self._rows()).encode())
@@ -37,7 +40,8 @@ class Sql(Ordering):
             found = f"columns {list(rows[0])}" if rows else "no rows"
             raise ValueError(
                 f"the query of ordering sql returns {found}, expected rows with columns dataset and concept; "
-                "change `query`, e.g. SELECT dataset, concept FROM concepts ORDER BY concept, dataset"
+                "change `query`, e.g. SELECT DISTINCT dataset, concept FROM samples "
+                "WHERE split = 'train' AND concept IS NOT NULL ORDER BY concept, dataset"
             )
         named = [Concept(row["dataset"], row["concept"]) for row in rows]
         if wrong := [entry for entry in named if not all(isinstance(part, str) for part in entry)]:

@@ -5,8 +5,7 @@ import pytest
 
 from data_catalog import store
 from data_catalog.duplicates import DUPLICATES, DuplicateGroups
-from data_catalog.exclusions import exclude
-from data_catalog.leaks import DuplicatePolicy, exclusions, leaks
+from data_catalog.leaks import DuplicatePolicy, exclusions, leaks, uncompared
 
 ROWS = [  # kind, group, sample
     ("exact", 0, "A/test/1"), ("exact", 0, "A/train/1"), ("exact", 0, "B/train/1"),
@@ -72,7 +71,7 @@ def test_marking_says_so(groups):
 
 def test_a_twin_that_nobody_trains_on_drops_nothing(groups):
     policy = DuplicatePolicy(action="drop", scope="training", kinds=("exact",))
-    assert excluded(exclusions([groups], policy, training_datasets=["B"])) == {}
+    assert excluded(exclusions([groups], policy, trained=pa.array(["B/train/1", "B/train/2"]))) == {}
 
 
 def test_images_of_sets_that_are_not_scored_drop_nothing(groups):
@@ -101,11 +100,18 @@ def test_evaluation_images_with_a_twin_in_training_leak(groups):
 
 
 def test_what_is_not_trained_on_leaks_nothing(groups):
-    assert leaks([groups], DuplicatePolicy(), training_datasets=["C"]).samples == 0
-    dropped = exclusions([groups], DuplicatePolicy(action="drop"))
-    assert leaks([groups], DuplicatePolicy(), left_out=[dropped]).samples == 0
+    assert leaks([groups], DuplicatePolicy(), trained=pa.array(["C/train/1"])).samples == 0
+    assert leaks([groups], DuplicatePolicy(), trained=pa.array(["A/train/4"])).samples == 1
 
 
-def test_marked_samples_are_trained_on_and_leak(groups):
-    marked = exclude({"A/train/1": "", "A/train/4": "", "B/train/1": ""}, "mark", "a test")
-    assert leaks([groups], DuplicatePolicy(), left_out=[marked]).samples == 1
+def test_datasets_whose_bytes_were_not_read_are_uncompared_unless_embedded(groups, datasets):
+    shapes, scenes = datasets["SHAPES"], datasets["SCENES"]
+    table = store.read_table(scenes.digest)
+    unread = table.set_column(table.column_names.index("hash"), "hash", pa.nulls(len(table), pa.binary(32)))
+    scenes = scenes.model_copy(update={"digest": store.write_table(unread)})
+    looked_at = {"datasets": {"SHAPES": shapes.digest, "SCENES": scenes.digest}}
+    hashed = groups.model_copy(update=looked_at | {"groups": {"exact": 1}})
+    embedded = groups.model_copy(update=looked_at | {"groups": {"embedding": 1}})
+    assert uncompared([hashed], [shapes, scenes]) == ["SCENES"]
+    assert uncompared([hashed, embedded], [shapes, scenes]) == []
+    assert uncompared([], [shapes]) == ["SHAPES"]

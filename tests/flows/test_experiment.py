@@ -50,3 +50,32 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path, text, message):
 def test_a_missing_file_is_named():
     with pytest.raises(ValueError, match=r"no experiment file nowhere\.yaml"):
         load("nowhere.yaml")
+
+
+STREAMS = (
+    {"ordering": {"kind": "similarity"}, "captions": {"choice": {"kind": "weighted", "weights": {"template": 1}}}},
+    {
+        "ordering": {"kind": "similarity", "starts": 3},
+        "captions": {"choice": {"kind": "best"}, "otherwise": ["template"]},
+    },
+    {"ordering": {"kind": "difficulty", "pairs": 5}, "cut": "equal", "scored_by": {"model": "ViT-B-32"}},
+    {"ordering": {"kind": "dataset_by_dataset"}, "cut": "by_dataset", "duplicates": {"policy": {"action": "drop"}}},
+    {"ordering": {"kind": "frequency", "table": "counts.csv"}, "steps": 7},
+    {"ordering": {"kind": "time", "years": {"DIGITS": 1998}}, "cut": "by_year"},
+    {"ordering": {"kind": "sql", "query": "SELECT 1"}, "duplicates": {"search": {"kinds": ["embedding"]}}},
+)
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream["ordering"]["kind"])
+def test_an_experiment_that_is_written_out_reads_back_the_same(stream):
+    recipes = {
+        "one": {"mixture": "iidify", "buffer": {"kind": "reservoir", "size": 9}, "pool": {"kind": "subset", "size": 5}}
+    }
+    experiment = parse(raw_experiment(stream=stream, recipes=recipes), "test")
+    assert parse(yaml.safe_load(as_yaml(experiment)), "written out") == experiment
+
+
+def test_steps_are_twenty_only_where_the_cut_does_not_make_them():
+    assert parse(raw_experiment(stream={"ordering": {"kind": "random"}}), "test").stream.number == 20
+    by_dataset = {"ordering": {"kind": "dataset_by_dataset"}, "cut": "by_dataset"}
+    assert parse(raw_experiment(stream=by_dataset), "test").stream.number is None
