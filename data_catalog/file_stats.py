@@ -18,10 +18,13 @@ class FileStat(NamedTuple):
 
 
 def local_stat(found: os.stat_result) -> FileStat:
-    """Of a file on this machine: size, time of change and inode make its version."""
+    """Of a file on this machine: size, times of change and inode make its version.
+
+    The time of the last change of its state tells of a rewrite whose author set the time of change back.
+    """
     size, changed = found.st_size, found.st_mtime_ns
     fault = None if stat.S_ISREG(found.st_mode) else "is no plain file"
-    return FileStat(size, f"{size}-{changed}-{found.st_ino}", changed, fault)
+    return FileStat(size, f"{size}-{changed}-{found.st_ctime_ns}-{found.st_ino}", changed, fault)
 
 
 def remote_stat(info: dict[str, Any]) -> FileStat:

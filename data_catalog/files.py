@@ -203,6 +203,8 @@ def _read_remote(wanted: list[Range]) -> dict[Range, bytes]:
     for request, answer in zip(requests, answers, strict=True):
         with reaching(request.location):
             data = _bytes_of(answer)
+            if len(data) > request.length:
+                raise OSError("the server ignores byte ranges: it answered with more than was asked for")
         for each in requests[request]:
             start = each.offset - request.offset
             results[each] = data[start : start + each.length]

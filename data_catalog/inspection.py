@@ -16,7 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_catalog import decisions, inspection_images, places, registry, store
-from data_catalog.inspection_memory import FINDINGS, OUTCOMES, UNTRUSTED, KnownBytes, Look, Memory, places_of
+from data_catalog.inspection_memory import (
+    FINDINGS,
+    OUTCOMES,
+    REVISION,
+    UNTRUSTED,
+    KnownBytes,
+    Look,
+    Memory,
+    places_of,
+)
 from data_catalog.quarantine import CODES, RELEASABLE, refusal, refusals
 from data_catalog.shards import SAMPLES, with_facts
 from data_catalog.sources.images import MAX_BYTES
@@ -51,7 +60,7 @@ def scan(source: "Source", progress: "Progress | None" = None) -> list["RawDatas
 
 def tables(source: "Source", raw: "RawDataset") -> Look:
     """The look that found `raw`, its tables in the store; raises ValueError if the data is another by now."""
-    look = Memory(source.name, raw.dataset).last_look()
+    look = Memory.of(source.name, raw.dataset).last_look()
     if look and look.digest == raw.digest and look.is_stored():
         return look
     inspector = Inspector(source)
@@ -90,7 +99,7 @@ class Inspector:
 
     def look(self, listing: "Listing") -> Look:
         """What the dataset holds: as recorded where nothing changed, else from metadata, memory and new bytes."""
-        memory, fingerprint = Memory(self.source.name, listing.dataset), self._fingerprint(listing)
+        memory, fingerprint = Memory.of(self.source.name, listing.dataset), self._fingerprint(listing)
         last = memory.last_look()
         if last and last.fingerprint == fingerprint and last.is_settled and last.is_stored():
             return last
@@ -121,7 +130,7 @@ class Inspector:
 
     def _fingerprint(self, listing: "Listing") -> str:
         released = sorted(name for name in self.released if name.startswith(f"{listing.dataset}/"))
-        content = [self.source.check, listing.facts, _versions(listing), released]
+        content = [REVISION, self.source.check, listing.facts, _versions(listing), released]
         return store.digest_of(json.dumps(content).encode())
 
     def _is_trusted(self, stat: "FileStat") -> bool:

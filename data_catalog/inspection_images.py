@@ -1,6 +1,7 @@
 """Reading and checking images that are new or changed, in threads, with what was found kept as it is found."""
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from data_catalog import reading
+from data_catalog import files, places, reading
 from data_catalog.inspection_memory import FINDINGS, OUTCOMES, KnownBytes, Memory
 from data_catalog.quarantine import CODES
 from data_catalog.sources.images import Fault, examine
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 5.0  # at most so much work is lost when an ingest is killed
 UNIT = 32  # images that a thread reads in one go
+UNIT_BYTES = 2**25  # of their encoded bytes, unless one image alone has more
 UNITS_AT_ONCE = 64  # what is waited for together: bounds what lies in memory, and how often progress is told
 
 _PLACE = ("shard", "offset", "length")
@@ -52,11 +54,22 @@ def inspect(
 
 def _in_order(rows: pa.Table, source: "Source", known: KnownBytes) -> Iterator[list[dict]]:
     """Findings of the rows in their order, some at a time."""
-    units = [rows.slice(at, UNIT) for at in range(0, rows.num_rows, UNIT)]
-    with ThreadPoolExecutor() as pool:
+    units = _units(rows)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for at in range(0, len(units), UNITS_AT_ONCE):
             found = pool.map(lambda unit: _findings(unit, source, known), units[at : at + UNITS_AT_ONCE])
             yield [finding for unit in found for finding in unit]
+
+
+def _units(rows: pa.Table) -> list[pa.Table]:
+    """The rows in pieces of at most UNIT images and, where there are several, UNIT_BYTES."""
+    units, start, size = [], 0, 0
+    for at, length in enumerate(rows["length"].to_pylist()):
+        if at > start and (at - start == UNIT or size + length > UNIT_BYTES):
+            units.append(rows.slice(start, at - start))
+            start, size = at, 0
+        size += length
+    return [*units, rows.slice(start)] if rows.num_rows else []
 
 
 def _findings(unit: pa.Table, source: "Source", known: KnownBytes) -> list[dict]:
@@ -72,6 +85,8 @@ def _bytes_or_error(row: dict, source: "Source") -> bytes | str:
     try:
         return reading.read_sample(**row, hash=None)
     except (OSError, ValueError) as error:
+        if isinstance(error, files.Unreachable):  # a store that does not answer at all says nothing of the sample
+            files.stat_one(places.locate_shard(row["shard"]).partition("::")[0])
         return str(error).replace(source.root(), source.name).replace("\n", " ")[:300]
 
 

@@ -3,13 +3,12 @@
 Everything here is a view: whatever is damaged or deleted is found out again from the images, and the log says so.
 """
 
+import hashlib
 import json
 import logging
-import shutil
 import uuid
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from data_catalog.store_files import make_folder, replacing, write_atomically
 
 log = logging.getLogger(__name__)
 
+REVISION = 1  # raise when images, their checks and limits, hashes or a source would now be told otherwise
 UNTRUSTED = "?"
 FINDINGS = ("hash", "phash", "width", "height", "format")
 OUTCOMES = pa.schema(
@@ -57,9 +57,13 @@ class Look(NamedTuple):
 class Memory:
     """The memory of one dataset of one source."""
 
-    def __init__(self, source: str, dataset: str):
-        self.dataset = dataset
-        self.folder = _root() / quote(source, safe="") / quote(dataset, safe="")
+    def __init__(self, folder: Path, dataset: str = ""):
+        self.folder, self.dataset = folder, dataset
+
+    @classmethod
+    def of(cls, source: str, dataset: str) -> "Memory":
+        """The memory of a dataset, in a folder that any name may have."""
+        return cls(_root() / source / hashlib.sha256(dataset.encode()).hexdigest()[:32], dataset)
 
     def last_look(self) -> Look | None:
         """The latest look, None if there was none or its record is damaged."""
@@ -103,9 +107,10 @@ class Memory:
 
     def forget_refusals(self) -> None:
         """Look again at everything that was refused."""
-        table = self.outcomes()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        parts, table = self._parts(), self.outcomes()
         self.add(table.filter(table["code"].is_null()))
+        for path in (*parts, self.folder / "look.json"):
+            path.unlink(missing_ok=True)
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))
@@ -118,7 +123,8 @@ class KnownBytes:
         tables = [_read(path, ["hash", *OUTCOMES.names[5:]]) for path in sorted(_root().glob("*/*/*.parquet"))]
         empty = OUTCOMES.empty_table().select(["hash", *OUTCOMES.names[5:]])
         table = pa.concat_tables([empty, *filter(None, tables)])
-        self.table = table.filter(table["hash"].is_valid()).combine_chunks()
+        sound = pc.and_(table["hash"].is_valid(), table["code"].is_null())  # what was refused is looked at again
+        self.table = table.filter(sound).combine_chunks()
         hashes = self.table["hash"].combine_chunks()
         starts = np.frombuffer(hashes.buffers()[1] or b"", ">u8").reshape(-1, 4)[hashes.offset :][: len(hashes), 0]
         self.order = np.argsort(starts, kind="stable")
@@ -146,12 +152,12 @@ def places_of(outcomes: pa.Table) -> pa.Array:
 
 def forget_refusals(source: str) -> None:
     """Look again at everything that was refused of a source."""
-    for folder in sorted((_root() / quote(source, safe="")).glob("*/")):
-        Memory(source, unquote(folder.name)).forget_refusals()
+    for folder in sorted((_root() / source).glob("*/")):
+        Memory(folder).forget_refusals()
 
 
 def _root() -> Path:
-    return places.home() / "inspected"
+    return places.home() / "inspected" / f"revision-{REVISION}"
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -23,6 +23,8 @@ def read_json(path: Path | str) -> object:
         return json.loads(text, object_pairs_hook=partial(_without_repeats, path))
     except json.JSONDecodeError as error:
         raise _malformed(path, error) from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested without end; expected objects with texts and lists of texts") from error
 
 
 def read_entries_in_batches(path: Path | str, size: int) -> Iterator[tuple[list[str], list[object]]]:
@@ -36,6 +38,8 @@ def read_entries_in_batches(path: Path | str, size: int) -> Iterator[tuple[list[
         yield from _batches(path, text, size)
     except json.JSONDecodeError as error:
         raise _malformed(path, error) from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested without end; expected objects with texts and lists of texts") from error
 
 
 def _batches(path: Path | str, text: str, size: int) -> Iterator[tuple[list[str], list[object]]]:

@@ -94,7 +94,9 @@ def open_parquet(location: str) -> pq.ParquetFile:
         with files.reaching(location):
             source = files.open_binary(location) if files.is_url(location) else location  # a path is read by position
             return pq.ParquetFile(source, pre_buffer=True)
-    except pa.ArrowInvalid as error:
+    except (PermissionError, FileNotFoundError, files.Unreachable):
+        raise
+    except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"cannot read {location}: {error}; expected a whole Parquet file") from error
 
 

@@ -112,7 +112,7 @@ def _object(line: bytes) -> dict | str:
         row = json.loads(line)
         if b"\\u" in line:
             json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is valid JSON, but no text
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested without end
         return f"is not JSON: {error}"
     return row if isinstance(row, dict) else f"is {str(row)[:40]!r}, expected an object"
 

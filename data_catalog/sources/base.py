@@ -65,7 +65,7 @@ class Presence(NamedTuple):
 class Source(Spec):
     """A place with raw datasets; `name` begins the names of its shards, so it holds no slash."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^\w[\w.-]*$")
     check: Literal["decode", "index"] = "decode"  # `index`: image bytes are not read before they are trained on
 
     def root(self) -> str:

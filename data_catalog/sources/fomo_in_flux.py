@@ -22,7 +22,7 @@ class FomoInFlux(Source):
     """Folders or untouched tars of images under `data`, JSON files under `metadata`; nothing is unpacked or copied."""
 
     kind: Literal["fomo_in_flux"] = "fomo_in_flux"
-    name: str = Field("fomo_in_flux", pattern=r"^[\w.-]+$")
+    name: str = Field("fomo_in_flux", pattern=r"^\w[\w.-]*$")
     data: str
     metadata: str | None = None  # the folder of the JSON files, by default `data`
     datasets: tuple[str, ...] | None = None  # by any accepted name; by default all that are there

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "MPO")  # not those that run programs
 FAULTS = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
-          zlib.error, Image.DecompressionBombError)  # what PIL's decoders raise on damaged bytes  # fmt: skip
+          zlib.error, RuntimeError, MemoryError, Image.DecompressionBombError)  # what decoders raise  # fmt: skip
 MAX_BYTES = 2**28  # of an encoded image
 MAX_PIXELS = 89_478_485  # where PIL begins to warn of bombs: 268 MB as RGB, for each thread that decodes
 MIN_SIDE = 4  # pixels of the shorter side; traffic-sign crops of 8 are real, 1 x 1 trackers are not pictures

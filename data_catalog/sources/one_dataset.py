@@ -197,14 +197,16 @@ def _with_classes(source: OneDataset, rows: pa.Table, own: tuple[str, ...] | Non
         without = pc.and_(rows["concept"].is_null(), rows["target"].is_null())
         rows = _with_column(rows, "concept", pc.if_else(without, source.concept, rows["concept"]))
     written = [each for each in pc.unique(rows["concept"]).to_pylist() if each is not None]
+    if source.classnames is None and own is None and rows["target"].null_count < rows.num_rows:
+        own = _numbered(source, rows)
     names, name_of = _class_list(source, own, written)
-    if not names and rows["target"].null_count < rows.num_rows:
-        raise ValueError(f"{source.dataset} in {source.root()} has classes by number; give their names in `classnames`")
     by_name = {name: target for target, name in enumerate(names)}
     keys = pa.array(list(name_of), pa.string())
     targets = pa.array([by_name[name] for name in name_of.values()], pa.int32())
-    told = pc.coalesce(rows["target"], targets.take(pc.index_in(rows["concept"], value_set=keys)))
-    is_known = pc.and_(pc.greater_equal(told, 0), pc.less(told, len(names)))
+    by_concept = targets.take(pc.index_in(rows["concept"], value_set=keys))
+    told = pc.coalesce(rows["target"], by_concept)
+    agrees = pc.fill_null(pc.equal(told, by_concept), True)
+    is_known = pc.and_(agrees, pc.and_(pc.greater_equal(told, 0), pc.less(told, len(names))))
     target = pc.if_else(pc.fill_null(is_known, False), told, pa.scalar(None, pa.int32()))
     is_wrong = pc.and_(target.is_null(), pc.or_(rows["concept"].is_valid(), rows["target"].is_valid()))
     said = pc.coalesce(rows["concept"], pc.cast(rows["target"], pa.string()))
@@ -212,6 +214,19 @@ def _with_classes(source: OneDataset, rows: pa.Table, own: tuple[str, ...] | Non
     rows = _with_fault(rows, is_wrong, "class_mismatch", reason)
     rows = _with_column(rows, "target", target)
     return names, _with_column(rows, "concept", pa.array(names, pa.string()).take(target))
+
+
+def _numbered(source: OneDataset, rows: pa.Table) -> tuple[str, ...]:
+    """The class names in the order of the numbers that the data itself gives them."""
+    pairs = pa.table([rows["target"], rows["concept"]], ["target", "concept"]).group_by(["target", "concept"])
+    found = sorted(pair for pair in zip(*pairs.aggregate([]).to_pydict().values(), strict=True) if None not in pair)
+    names = tuple(name for _, name in found)
+    if not found or [number for number, _ in found] != list(range(len(found))) or len(set(names)) < len(names):
+        raise ValueError(
+            f"{source.dataset} in {source.root()} has classes by number; give their names in `classnames`, or map names "
+            f"alone (in the data each name would need one number, from 0 on; it has {found[:3]})"
+        )
+    return names
 
 
 def _class_list(

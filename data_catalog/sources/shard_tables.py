@@ -44,7 +44,8 @@ def tables_of(
         memory, key = _memory(root, name), json.dumps([stat.version, facts])
         if (known := _remembered(memory, key)) is None:
             known = _read(root, name, read)
-            if stat.mtime_ns is None or stat.mtime_ns < time.time_ns() - _TICK_NS:
+            is_trusted = stat.mtime_ns is None or stat.mtime_ns < time.time_ns() - _TICK_NS
+            if is_trusted and "unreadable" not in known["code"].to_pylist():  # else it is tried again
                 _remember(memory, key, known)
         return known
 
@@ -78,7 +79,7 @@ def _read(root: str, name: str, read: Callable[[str, str], pa.Table]) -> pa.Tabl
             return read(where := str(copy), name)
     except files.Unreachable:
         raise
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         return as_found([_refused(name, "unreadable", str(error).replace(where, name)[:300])])
 
 

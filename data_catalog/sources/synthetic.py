@@ -52,7 +52,7 @@ class Synthetic(Source):
     """The demo's data: broad domains to pretrain on and measure retention with, and domains new to such a model."""
 
     kind: Literal["synthetic"] = "synthetic"
-    name: str = Field("demo", pattern=r"^[\w.-]+$")
+    name: str = Field("demo", pattern=r"^\w[\w.-]*$")
     seed: int = 0
     pretraining_images: int = Field(5000, ge=1)  # per broad domain
     adaptation_images: int = Field(1400, ge=1)  # per adaptation domain; real digits end at 1,797 less the test images

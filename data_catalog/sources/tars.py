@@ -109,6 +109,8 @@ def _members(file: IO[bytes]) -> Iterator[Member]:
             continue
         said = common | own if common or own else own
         length = int(said.get("size", length))
+        if length < 0:
+            raise ValueError(f"a member of {length} bytes at byte {start}")
         is_sparse = kind == SPARSE or any(key.startswith("GNU.sparse") for key in said)
         start += _sparse_maps(file, header, start) if kind == SPARSE else 0
         yield Member(said.get("path") or _name(header), kind, start, length, is_sparse)
@@ -134,7 +136,7 @@ def _block(file: IO[bytes], at: int) -> bytes | None:
 def _number(field: bytes) -> int:
     """Octal digits, or base 256 for what is too large for them."""
     if field[0] & 0x80:
-        return int.from_bytes(field[1:])
+        return int.from_bytes(field, signed=True) if field[0] == 0xFF else int.from_bytes(field[1:])
     return int(field.partition(b"\0")[0].strip() or b"0", 8)
 
 
@@ -146,7 +148,7 @@ def _name(header: bytes) -> bytes:
 
 
 def _extension(file: IO[bytes], start: int, length: int) -> bytes:
-    if length > 2**20:
+    if not 0 <= length <= 2**20:
         raise ValueError(f"an extended header of {length} bytes at byte {start}")
     file.seek(start)
     if len(data := file.read(length)) < length:
@@ -160,6 +162,8 @@ def _pax(data: bytes) -> dict:
     while data.strip(b"\0"):
         digits, _, _ = data.partition(b" ")
         length = int(digits)
+        if not len(digits) + 1 < length <= len(data):
+            raise ValueError("a malformed extended header")
         key, equals, value = data[len(digits) + 1 : length - 1].partition(b"=")
         if not equals:
             raise ValueError("a malformed extended header")

@@ -117,7 +117,7 @@ def _said(extension: str, group: dict[str, tuple[int, int]], descriptor: int) ->
         data = os.pread(descriptor, length, offset)
         text = (_unpacked(data) if name.endswith(".gz") else data).decode("utf-8-sig")
         return json.loads(text) if extension == "json" else text.strip()
-    except (ValueError, EOFError, OSError, zlib.error) as error:
+    except (ValueError, EOFError, OSError, zlib.error, RecursionError) as error:
         raise ValueError(f".{name} cannot be read: {error}") from error
 
 

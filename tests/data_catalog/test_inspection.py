@@ -16,6 +16,7 @@ from data_catalog.files import stat_below
 from data_catalog.shards import DatasetFacts, ingest
 from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Source
 from data_catalog.sources.fomo_in_flux import FomoInFlux
+from data_catalog.sources.image_folder import ImageFolder
 from tests.data_catalog.conftest import aged, encoded
 
 
@@ -208,7 +209,7 @@ def test_a_released_sample_is_accepted_without_a_second_look(source, seen):
 @pytest.mark.parametrize("name", ["outcomes.parquet", "look.json"])
 def test_damaged_memory_is_found_out_again_and_said(source, seen, tmp_path, caplog, name):
     first = source.scan()[0]
-    for path in (tmp_path / "home/inspected/folder/ALL").glob("*"):
+    for path in (tmp_path / "home/inspected").rglob("*.*"):
         data = path.read_bytes()
         if path.name == name or name == "outcomes.parquet":
             path.write_bytes(data[: len(data) // 2])
@@ -283,3 +284,18 @@ def test_unicode_slashes_and_case_in_names_are_kept(tiny_benchmark):
     source = FomoInFlux(name="tiny", data=str(tiny_benchmark), datasets=("BROAD",))
     samples, refused = source.read(source.scan()[0])
     assert samples["id"].to_pylist() == [f"BROAD/train/{key}" for key in entries] and refused.num_rows == 0
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", ""])
+def test_a_source_is_not_called_like_a_folder_above(name):
+    with pytest.raises(ValueError, match="name"):
+        ImageFolder(name=name, data=".", dataset="ALL")
+
+
+def test_a_rewrite_with_its_time_set_back_is_seen(source, seen):
+    before = looked(source, seen)[0]
+    first = sorted(Path(source.data).iterdir())[0]
+    times = first.stat()
+    first.write_bytes(bytes(reversed(first.read_bytes())))
+    os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert looked(source, seen)[0] != before

@@ -143,3 +143,12 @@ def test_the_perceptual_hash_is_that_of_the_library_and_survives_scaling():
 def test_an_unusable_image_says_so_when_it_is_opened():
     with pytest.raises(ValueError, match="not usable as an image: does not begin as an image"):
         open_rgb(b"nonsense")
+
+
+def test_damage_that_a_decoder_answers_with_its_own_error_is_a_fault(monkeypatch):
+    def burst(*_):
+        raise RuntimeError("Failed to decode frame 0")
+
+    Image.new("RGB", (9, 9)).save(data := io.BytesIO(), "PNG")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", burst)
+    assert isinstance(examine(data.getvalue()), Fault)

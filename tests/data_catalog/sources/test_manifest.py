@@ -182,3 +182,14 @@ def test_a_web_server_is_asked_for_the_files_that_the_table_names(stores, images
     web = "http://{}:{}/{}".format(*object_store.get_host_and_port(), bucket)
     found = ingested(Manifest(name="w", data=web, dataset="S", manifest="m.csv", images="img", columns=COLUMNS))
     assert list(found.blobs.values()) == list(images.values())
+
+
+def test_names_and_numbers_of_classes_go_together_as_the_table_says(stores, picture, ingested):
+    rows = b"path,cls,num\na.jpg,cat,1\nb.jpg,dog,0\nc.jpg,cat,1\n"
+    root = stores["file"]({f"{name}.jpg": picture(i) for i, name in enumerate("abc")} | {"m.csv": rows})
+    columns = {"concept": "cls", "target": "num"}
+    found = ingested(
+        Manifest(name="m", dataset="M", data=root, manifest="m.csv", columns=columns, prompt_template="a {}")
+    )
+    assert found[2].classnames == ("dog", "cat")
+    assert {row["key"]: row["target"] for row in found[0].values()} == {"a.jpg": 1, "b.jpg": 0, "c.jpg": 1}

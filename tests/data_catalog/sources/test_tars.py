@@ -103,3 +103,13 @@ def test_a_header_that_is_cut_off_is_an_error(tmp_path):
 
 def test_an_empty_archive_has_no_members(tmp_path):
     assert index_tar(written(tmp_path / "t.tar", [])).members.num_rows == 0
+
+
+@pytest.mark.parametrize("record", [b"14 size=-1536\n", b"0 a=b\n", b"999 a=b\n"])
+def test_extended_headers_with_impossible_numbers_are_refused(tmp_path, record):
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(record)
+    blocks = header.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0") + member("a.png").tobuf() + bytes(1024)
+    (tmp_path / "bad.tar").write_bytes(blocks)
+    with pytest.raises(ValueError, match=r"bad\.tar"):
+        index_tar(str(tmp_path / "bad.tar"))
