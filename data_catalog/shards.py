@@ -79,15 +79,9 @@ def with_facts(table: pa.Table, known: DatasetFacts) -> pa.Table:
 
 
 def ingest(source: "Source", raw: "RawDataset") -> DatasetRef:
-    """The reference to one scanned dataset; raises ValueError if nothing of it is usable."""
+    """The reference to one scanned dataset, also if nothing of it is usable: what was refused can be looked into."""
     look = source.tables(raw)
     splits = store.read_table(look.samples, columns=["split"])
-    if not splits.num_rows:
-        refused = store.read_table(look.refused) if look.refused else QUARANTINE.empty_table()
-        raise ValueError(
-            f"no sample of {raw.dataset} in {source.name} is usable, {refused.num_rows} were refused, "
-            f"first: {refused.slice(0, 1).to_pylist()}; repair the data"
-        )
     counts = splits["split"].value_counts().to_pylist()
     return DatasetRef(
         digest=look.samples,

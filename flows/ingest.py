@@ -80,10 +80,16 @@ def ingest_sources(sources: Sequence[AnySource], captioners: Sequence[AnyCaption
         for captioner in captioners
     ]
     datasets, captions = [future.result() for future in indexed], [future.result() for future in captioned]
+    is_news = record_in_catalog(datasets, captions)
+    if empty := sorted(dataset.name for dataset in datasets if not dataset.samples):
+        raise ValueError(
+            f"no sample of {', '.join(empty)} is usable; the catalog has the others: `evergreen quarantine list` says "
+            "why each was refused; repair the data, or release what may be"
+        )
     return Ingested(
         datasets={dataset.name: dataset for dataset in datasets},
         captions=tuple(captions),
-        is_news=record_in_catalog(datasets, captions),
+        is_news=is_news,
     )
 
 

@@ -223,8 +223,8 @@ def _numbered(source: OneDataset, rows: pa.Table) -> tuple[str, ...]:
     names = tuple(name for _, name in found)
     if not found or [number for number, _ in found] != list(range(len(found))) or len(set(names)) < len(names):
         raise ValueError(
-            f"{source.dataset} in {source.root()} has classes by number; give their names in `classnames`, or map names "
-            f"alone (in the data each name would need one number, from 0 on; it has {found[:3]})"
+            f"{source.dataset} in {source.root()} has classes by number; give their names in `classnames`, or "
+            f"map names alone (in the data each name would need one number, from 0 on; it has {found[:3]})"
         )
     return names
 
