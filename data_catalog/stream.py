@@ -85,7 +85,7 @@ def compose_stream(
     datasets: list[DatasetRef],
     captions: list[CaptionRef],
     ordering: AnyOrdering,
-    steps: int,
+    steps: int | None,
     seed: int,
     pretraining: list[str],
     *,
@@ -200,7 +200,12 @@ def pool_rows(step_of_row: np.ndarray, step: int) -> dict[str, np.ndarray]:
 
 
 def _steps(
-    streamed: Mapping[str, TrainingRows], ordering: AnyOrdering, background: Background, steps: int, seed: int, cut: Cut
+    streamed: Mapping[str, TrainingRows],
+    ordering: AnyOrdering,
+    background: Background,
+    steps: int | None,
+    seed: int,
+    cut: Cut,
 ) -> list[list[Concept]]:
     """The concepts of each step; empty steps if no dataset is streamed."""
     concepts = [Concept(name, rows.names[code]) for name, rows in streamed.items() for code in _present(rows)]
@@ -208,13 +213,14 @@ def _steps(
         Concept(name, rows.names[code]) for name, rows in streamed.items() for code in _present(rows, ~rows.dropped)
     }
     if left:
-        order = ordering.order(concepts, rng(seed, "ordering"), background)
+        ordered = concepts if ordering.needs() is None else sorted(left)  # what is dropped whole has no score
+        order = ordering.order(ordered, rng(seed, "ordering"), background)
         known = ordering.dated(background.years)
         return cut_stream([concept for concept in order if concept in left], cut, steps, known)
     if streamed:
         what = "left by the exclusions" if concepts else "with a concept"
         raise ValueError(f"none of {sorted(streamed)} has a training sample {what}; a stream needs some")
-    return [[] for _ in range(steps)]
+    return [[] for _ in range(steps or 1)]
 
 
 def _present(rows: TrainingRows, which: np.ndarray | slice = slice(None)) -> Iterable[int]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from data_catalog.captions import CaptionPolicy, CaptionRef, CaptionScores
 from data_catalog.concept_scores import AnyScore, ConceptScores, NameEmbeddings, store_scores
+from data_catalog.exclusions import Exclusions
 from data_catalog.orderings.base import Concept
 from data_catalog.plan_rows import PlanRows, Sources
 from data_catalog.sample_columns import TrainingRows, training_rows
@@ -42,13 +43,16 @@ def score_concepts(
     policy: CaptionPolicy = _NO_POLICY,
     caption_scores: Sequence[CaptionScores] = (),
     progress: Progress | None = None,
+    exclusions: Sequence[Exclusions] = (),
 ) -> ConceptScores:
     """Score every concept of the training samples of `datasets`, the way `score` says; what orderings need.
 
-    `captions`: of `datasets` and of the pool `reference`, as are their scores; only losses look at these.
+    `captions`: of `datasets` and of the pool `reference`, as are their scores; only losses look at these, and only at
+    samples that no exclusion drops: a concept that has no others gets no loss.
     """
     origin = {"stage": "score_concepts", "checkpoint": checkpoint, "score": score, "seed": seed}
     origin |= {"datasets": [d.digest for d in datasets], "reference": [d.digest for d in reference]}
+    origin |= {"exclusions": [*exclusions]}
     model = on_device(checkpoint)
     if isinstance(score, NameEmbeddings):
         concepts, values = name_embeddings(model, checkpoint.backbone, datasets)
@@ -58,7 +62,7 @@ def score_concepts(
                 f"{sorted(both)} are scored and their own reference; name a `reference` outside the stream"
             )
         sources = Sources.of([*datasets, *reference], captions, policy, caption_scores)
-        pairs = draw_pairs(sources, {dataset.name for dataset in reference}, score.pairs, seed)
+        pairs = draw_pairs(sources, {dataset.name for dataset in reference}, score.pairs, seed, exclusions)
         concepts, values = pairs.concepts, pair_losses(model, checkpoint.backbone, pairs, score.pairs, progress)
     return store_scores(score.kind, concepts, values, **origin)
 
@@ -80,15 +84,17 @@ def name_embeddings(
     return concepts, embeddings[[place[prompt] for prompt in prompts]]
 
 
-def draw_pairs(sources: Sources, reference: Collection[str], count: int, seed: int) -> Pairs:
+def draw_pairs(
+    sources: Sources, reference: Collection[str], count: int, seed: int, exclusions: Sequence[Exclusions] = ()
+) -> Pairs:
     """At most `count` random training pairs of each concept, and twice as many of the datasets named in `reference`.
 
     The same reference pairs stand beside every concept, so that they make no difference between two.
     """
     concepts, own, pool = [], [], []
     for code, dataset in enumerate(sources.datasets):
-        rows = training_rows(dataset, ())
-        has_text = sources.texts(dataset)["texts"].is_valid().to_numpy()[rows.row]
+        rows = training_rows(dataset, exclusions)
+        has_text = sources.texts(dataset)["texts"].is_valid().to_numpy()[rows.row] & ~rows.dropped
         if dataset.name in reference:
             pool.append(_rows(code, rows.row[has_text]))
             continue
@@ -104,7 +110,7 @@ def draw_pairs(sources: Sources, reference: Collection[str], count: int, seed: i
             f"{2 * count}: twice `pairs`; name a larger `reference`, datasets outside the stream"
         )
     chosen = rng(seed, "reference").permutation(len(every.row))[: 2 * count]
-    tables = [_table(sources, rows, places, seed) for rows, places in ((_joined(own), None), (every, chosen))]
+    tables = _table(sources, _joined(own), None, seed, "own"), _table(sources, every, chosen, seed, "reference")
     return Pairs(concepts, np.array([len(rows.row) for rows in own]), *tables)
 
 
@@ -164,9 +170,9 @@ def _joined(parts: Sequence[PlanRows]) -> PlanRows:
     return PlanRows(*(np.concatenate(column) for column in columns))
 
 
-def _table(sources: Sources, rows: PlanRows, places: np.ndarray | None, seed: int) -> pa.Table:
+def _table(sources: Sources, rows: PlanRows, places: np.ndarray | None, seed: int, purpose: str) -> pa.Table:
     chosen = np.arange(len(rows.row)) if places is None else places
-    luck = rng(seed, "text", len(chosen)).random(len(chosen))
+    luck = rng(seed, "text", purpose).random(len(chosen))
     return sources.columns(rows, chosen, IMAGE_COLUMNS, luck)
 
 

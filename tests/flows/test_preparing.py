@@ -78,3 +78,14 @@ def test_forgotten_samples_are_in_no_later_plan(prepared):
 def test_scored_captions_choose_the_texts_of_a_pretrained_stream(prepared):
     with pytest.raises(ValueError, match="before there are weights to score with"):
         prepared(captions={"choice": {"kind": "best"}})
+
+
+@pytest.mark.parametrize("ordering", [{"kind": "similarity", "starts": 2}, {"kind": "difficulty", "pairs": 4}],
+                         ids=lambda ordering: ordering["kind"])  # fmt: skip
+def test_orderings_that_need_scores_know_nothing_of_what_was_forgotten(prepared, ordering):
+    whole = prepared(ordering=ordering).plan
+    seven = [name for name in samples_of(whole)["sample"].to_pylist() if name.startswith("DIGITS/train/train/7/")]
+    decisions.forget(seven, "a test")
+    left = prepared(ordering=ordering).plan
+    concepts = [sum(step.concepts for step in plan.steps) for plan in (whole, left)]
+    assert seven and concepts[0] == concepts[1] + 1
