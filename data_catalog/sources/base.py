@@ -5,10 +5,10 @@ changed, reading and checking images is the same for all of them and done by `da
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import pyarrow as pa
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from data_catalog import metadata
 from data_catalog.files import FileStat
@@ -27,6 +27,14 @@ CANDIDATES = pa.schema(
     ]
 )
 
+
+def _without_secrets(location: str) -> str:
+    if "@" in location.partition("://")[2].partition("/")[0]:
+        raise ValueError("the URL has a name or a key in it; keys come from the environment: give it without")
+    return location
+
+
+Location = Annotated[str, AfterValidator(_without_secrets)]  # a folder or a URL; it is stored and shown
 Progress = Callable[[str, int, int], None]  # what is being looked at, done, in all
 
 

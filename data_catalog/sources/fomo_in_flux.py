@@ -13,7 +13,7 @@ from data_catalog import files, metadata, metadata_tables, registry
 from data_catalog.quarantine import refusal
 from data_catalog.shards import DatasetFacts
 from data_catalog.sources import layout
-from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Presence, Source
+from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Location, Presence, Source
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,8 @@ class FomoInFlux(Source):
 
     kind: Literal["fomo_in_flux"] = "fomo_in_flux"
     name: str = Field("fomo_in_flux", pattern=r"^\w[\w.-]*$")
-    data: str
-    metadata: str | None = None  # the folder of the JSON files, by default `data`
+    data: Location
+    metadata: Location | None = None  # the folder of the JSON files, by default `data`
     datasets: tuple[str, ...] | None = None  # by any accepted name; by default all that are there
     resized: bool = False  # use the copies at 224 pixels where the release has them and they are there
 
@@ -94,7 +94,9 @@ class FomoInFlux(Source):
         known = images["name"].combine_chunks()
         original = pc.index_in(keys, value_set=known)
         resized = pc.index_in(pc.binary_join_element_wise(prefix, keys, ""), value_set=known)
-        claims = pa.concat_arrays([*original.drop_null().chunks, *resized.drop_null().chunks])
+        claims = pa.chunked_array(
+            [*original.drop_null().chunks, *resized.drop_null().chunks], pa.int32()
+        ).combine_chunks()
         if self.resized and entry.has_resized:
             return pc.coalesce(resized, original), claims
         return pc.coalesce(original, resized), claims

@@ -129,7 +129,8 @@ def _orientation(image: Image.Image) -> int:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits by its upper byte, as PIL reads RGB of 16 bits; raises Refused for any other range."""
     values = np.asarray(image)
-    if values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+    is_wide = image.mode == "I" and image.format not in ("PPM", "PNG")  # 32 bits: nothing says what white is
+    if is_wide or values.dtype.kind == "f" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
         raise Refused(
             "unsupported_pixels", f"pixels of mode {image.mode} outside 0..65535 or with fractions have no one meaning"
         )

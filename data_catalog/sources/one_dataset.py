@@ -13,7 +13,7 @@ from data_catalog.files import FileStat
 from data_catalog.json_files import read_json
 from data_catalog.quarantine import refusal
 from data_catalog.shards import DatasetFacts
-from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Source
+from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Location, Source
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".jp2", ".avif")
 TRAIN_WORDS, TEST_WORDS = ("train", "training"), ("test", "testing")
@@ -40,7 +40,9 @@ class Found(NamedTuple):
 class OneDataset(Source):
     """A folder or URL with one dataset; a kind says what its samples are (`find_files`, `find`)."""
 
-    data: str = Field(description="folder, or URL such as s3://bucket/folder, that everything below is relative to")
+    data: Location = Field(
+        description="folder, or URL such as s3://bucket/folder, that everything below is relative to"
+    )
     dataset: str = Field(pattern=r"^[^/\s]+$", description="name of the dataset, begins the ids of its samples")
     prompt_template: str | None = Field(
         None, pattern=r"\{\}", description="sentence around a class name, {} stands for it; none: no classes to score"

@@ -100,3 +100,8 @@ def test_class_prompts_may_turn_underscores_into_spaces(stores, picture, ingeste
     options = {"class_name_transform": "underscores_to_spaces", "prompt_template": "A {}."}
     found = ingested(ImageFolder(name="p", data=stores["file"]({"a_b/0.jpg": picture(0)}), dataset="P", **options))
     assert found.facts.prompt("a_b") == "A a b."
+
+
+def test_keys_in_a_url_are_refused():
+    with pytest.raises(ValueError, match="keys come from the environment"):
+        ImageFolder(name="x", dataset="X", data="s3://key:secret@bucket/folder")

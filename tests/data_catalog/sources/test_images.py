@@ -152,3 +152,8 @@ def test_damage_that_a_decoder_answers_with_its_own_error_is_a_fault(monkeypatch
     Image.new("RGB", (9, 9)).save(data := io.BytesIO(), "PNG")
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", burst)
     assert isinstance(examine(data.getvalue()), Fault)
+
+
+def test_integers_of_32_bits_have_no_white():
+    Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16)).save(data := io.BytesIO(), "TIFF")
+    assert examine(data.getvalue()).code == "unsupported_pixels"
