@@ -148,7 +148,8 @@ def _clean(record: ExperimentRecord) -> str:
     rows = [[name, *(row[key] for key in names)] for name, table in scored.items() for row in table]
     columns = ["recipe", "dataset", "metric", "images", "score", "clean images", "score on them"]
     note = '<p class="note">Clean: no image of the stream or the pretraining pool shows the same picture.</p>'
-    return _table(columns, rows, "Scores on all and on clean images") + note if rows else ""
+    table = _table(columns, rows, "Scores on all and on clean images")
+    return note + _folded("Data table", table, is_open=len(rows) <= SHOWN_ROWS) if rows else ""
 
 
 def _forgotten(record: ExperimentRecord) -> str:
