@@ -1,6 +1,7 @@
 """Reading JSON of unknown origin: whatever is wrong with a file is said with its name and the place."""
 
 import gzip
+import io
 import json
 import re
 import zlib
@@ -11,6 +12,8 @@ from json.decoder import scanstring
 from pathlib import Path
 
 from data_catalog import files
+
+SMALL, LARGEST_RATIO = 2**26, 200  # bytes that any file may unpack to, and how often a larger one its own size
 
 _space = re.compile(r"[ \t\n\r]*").match
 _entry = json.JSONDecoder(object_pairs_hook=tuple).scan_once  # an object becomes a tuple of its pairs
@@ -86,11 +89,21 @@ def _as_dicts(path: Path | str, keys: list[str], values: list[object]) -> list[o
 def _text(path: Path | str) -> str:
     try:
         data = files.read_all(str(path))
-        return (gzip.decompress(data) if str(path).endswith(".gz") else data).decode("utf-8-sig")
+        return (unpacked(data) if str(path).endswith(".gz") else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ValueError(
             f"cannot read {path}: {error}; expected JSON in UTF-8, compressed if it is called .gz"
         ) from error
+
+
+def unpacked(data: bytes) -> bytes:
+    """The content of a gzip file; raises OSError for one that is made to fill the memory."""
+    limit = max(SMALL, LARGEST_RATIO * len(data))
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(f"its {len(data)} bytes unpack to more than {limit}, which no text does")
+    return content
 
 
 def _malformed(path: Path | str, error: json.JSONDecodeError) -> ValueError:
