@@ -15,7 +15,7 @@ setup: .venv/.ready ## create or update .venv (quick when nothing changed)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Evergreen needs Python 3.11 or newer, found " + sys.version.split()[0] + "; set PYTHON=/path/to/python3.11")'
 	@test -x .tools/bin/uv || ($(PYTHON) -m venv .tools && .tools/bin/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION))
 	@test -x $(BIN)/python || .tools/bin/uv venv -q --python $(PYTHON) .venv
-	.tools/bin/uv pip sync -q --python $(BIN)/python requirements.lock
+	.tools/bin/uv pip sync -q --compile-bytecode --python $(BIN)/python requirements.lock
 	.tools/bin/uv pip install -q --python $(BIN)/python --no-deps -e .
 	@touch .venv/.ready
 
