@@ -15,13 +15,14 @@ from torch.overrides import TorchFunctionMode
 
 from models import clip
 from models.fake_cuda import CudaMeter, normalise_in_fp32
-from models.forward import embed, features_of
-from models.minibatch import Features, Minibatch
+from models.forward import embed
+from models.minibatch import Minibatch
 from models.phases import IMPORTANCE
-from models.training_step import Training, contrast, set_up, training_step
+from models.training_step import Training, contrastive_gradients, set_up, training_step
 from models.updates import UpdateSpec
-from models.updates.carried import Given, Moment, Passes, frozen_copy
+from models.updates.carried import Given, Moment, Passes, Tensors, clones, frozen_copy
 from models.updates.memory import Memory
+from models.weights import mapped
 
 
 class Rehearsed(NamedTuple):
@@ -115,7 +116,12 @@ class _Stage:
     def remember(self, run: Training) -> Mapping[str, Mapping[str, Tensor]] | None:
         """What the method keeps for later steps, from passes over one batch."""
         batch = self._batch()
-        passes = Passes(lambda count: iter([batch]), self._counted_features, contrast(self._spec))
+
+        def gradients(rows: Minibatch) -> Tensors:
+            self.passes += 1
+            return contrastive_gradients(run, rows)
+
+        passes = Passes(lambda count: iter([batch]), gradients)
         return self._spec.method.remember(run.model, run.carried, passes)
 
     def _model(self, prepare: Callable[[nn.Module], nn.Module]) -> nn.Module:
@@ -129,6 +135,9 @@ class _Stage:
 
     def _given(self, teacher: nn.Module | None, kept: Memory | None) -> Given:
         part = -(-self._rows // self._spec.accumulate) if self._spec.accumulate > 1 else None
+        if kept is not None:  # a step reads it from the disk: it begins to take memory now
+            groups = {name: clones(tensors) for name, tensors in kept.groups.items()}
+            kept = Memory(groups, mapped(torch.clone, kept.anchor))
         return Given(
             pretrained=teacher,
             memory=kept,
@@ -142,10 +151,6 @@ class _Stage:
         tokens = torch.zeros(self._rows, self._context, dtype=torch.int64, device=self._device)
         concepts = torch.zeros(self._rows, dtype=torch.int64, device=self._device)
         return Minibatch(images, tokens, concepts, self._pretraining)
-
-    def _counted_features(self, model: nn.Module, batch: Minibatch) -> Features:
-        self.passes += 1
-        return features_of(model, batch, self._spec.precision)
 
 
 class _NothingDrawn(TorchFunctionMode):

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -17,11 +18,11 @@ from data_catalog.stream import StepPlan
 from models import clip, decoding, threads
 from models.batches import Replaced, StepBatches
 from models.checkpoints import CheckpointRef, save
-from models.forward import embed, features_of
+from models.forward import embed
 from models.interruption import HeldSignals
 from models.minibatch import Minibatch
 from models.training_loop import Course, Loop, Progress
-from models.training_step import contrast, set_up
+from models.training_step import contrastive_gradients, set_up
 from models.unfinished import SaveClock, SavedStates
 from models.updates import UpdateSpec, memory
 from models.updates.carried import Given, Passes
@@ -133,7 +134,7 @@ def _given(job: _Job, batches: StepBatches, device: torch.device) -> Given:
     if job.memory is not None:
         stored = memory.load(job.memory, job.spec.method.kind)
         groups = {group: _on(device, tensors) for group, tensors in stored.groups.items()}
-        kept = memory.Memory(groups, _on(device, stored.anchor))
+        kept = stored._replace(groups=groups)  # of the anchor, methods take to the device what they use
     part = -(-job.data.batch_size // job.spec.accumulate)
 
     def in_parts(model: nn.Module, images: Tensor | None, tokens: Tensor | None):
@@ -158,10 +159,7 @@ def _passes(loop: Loop) -> Passes:
     def batches(count: int) -> Iterator[Minibatch]:
         return map(loop.minibatch, loop.batches.of_update_pool(count))
 
-    def features(model: nn.Module, batch: Minibatch):
-        return features_of(model, batch, run.spec.precision)
-
-    return Passes(batches, features, contrast(run.spec))
+    return Passes(batches, partial(contrastive_gradients, run))
 
 
 def _check(job: _Job) -> None:

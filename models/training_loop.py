@@ -13,7 +13,6 @@ from models import clip
 from models.batches import Batch, Replaced, StepBatches
 from models.forward import can_trim, trimmed
 from models.interruption import HeldSignals
-from models.losses import same_concept
 from models.minibatch import Minibatch
 from models.schedules import Position
 from models.training_step import Training, training_step
@@ -133,7 +132,7 @@ class Loop:
         return outcome._asdict() | {
             "lr": moment.lr,
             "logit_scale": run.model.logit_scale.detach().exp(),
-            "same_concept": (int(same_concept(batch.concepts).sum()) - len(batch.concepts)) / max(1, pairs),
+            "same_concept": _same_concept_pairs(batch.concepts) / max(1, pairs),
             "replaced": len(batch.replaced),
         }
 
@@ -156,10 +155,10 @@ class Loop:
         found = f"loss {row['loss']:g}, penalty {row['penalty']:g}, gradient norm {row['gradient_norm']:g}"
         self.course.iteration = iteration
         if self.course.run.spec.on_non_finite == "fail" or iteration == 0:
+            keep = ", or keep what was good until then with `on_non_finite: stop`" if iteration else ""
             raise FloatingPointError(
                 f"step {self.data.step} is not finite at iteration {iteration} of {self.data.iterations} ({found}); "
-                "lower `lr` or `clip_norm`, set `precision: fp32`, or keep what was good until then with "
-                "`on_non_finite: stop`"
+                f"lower `lr` or `clip_norm` or set `precision: fp32`{keep}"
             )
         self.course.ended_early = True
 
@@ -168,6 +167,12 @@ def _is_finite(row: dict[str, float], run: Training) -> bool:
     """With loss scaling a gradient overflows now and then and is left out; without, it is the end."""
     checked = ("loss", "penalty") if run.scaler else ("loss", "penalty", "gradient_norm")
     return all(math.isfinite(row[name]) for name in checked)
+
+
+def _same_concept_pairs(concepts: Tensor) -> int:
+    """How many ordered pairs of rows [batch] are of one concept, none counting for itself."""
+    counts = concepts[concepts >= 0].unique(return_counts=True)[1]
+    return int((counts * (counts - 1)).sum())
 
 
 def _random_states() -> dict[str, Tensor]:

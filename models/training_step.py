@@ -5,7 +5,7 @@ Loss, backward pass, one clip, optimizer step; nothing here waits for the device
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from models.minibatch import Features, Minibatch
 from models.parameter_groups import parameter_groups
 from models.updates import UpdateSpec
 from models.updates.carried import Carried, Given, Moment, Tensors, clones, trained
+from models.updates.finetune import Finetune
 
 MAX_SOFTMAX_SCALE = 100.0  # Radford et al. 2021, arXiv 2103.00020, section 2.5
 
@@ -89,9 +90,35 @@ def training_step(run: Training, batch: Minibatch, moment: Moment) -> Outcome:
     _clamp(model, spec)
     spec.method.after_step(model, run.carried, moment)
     if run.mean is not None:
-        now = trained(model)
-        torch._foreach_lerp_(list(run.mean.values()), [now[name].detach() for name in run.mean], 1 - spec.ema)
+        now, share = trained(model), (1 - spec.ema) * (skipped == 0)
+        torch._foreach_lerp_(
+            list(run.mean.values()), [now[name].detach() for name in run.mean], [share] * len(run.mean)
+        )
     return Outcome(loss, penalty, norm)
+
+
+def contrastive_gradients(run: Training, batch: Minibatch) -> Tensors:
+    """Gradients of the contrastive loss alone, by name, in the precision and the parts of the training; nothing moves.
+
+    Under loss scaling a scale that is too large is halved; raises FloatingPointError if no scale gives finite ones.
+    """
+    alone = replace(run, spec=run.spec.model_copy(update={"method": Finetune()}))
+    backward = _whole if run.spec.accumulate == 1 else _in_parts
+    while True:
+        run.optimizer.zero_grad(set_to_none=True)
+        backward(alone, batch)
+        weights = trained(run.model)
+        found = {name: torch.zeros_like(w) if w.grad is None else w.grad for name, w in weights.items()}
+        run.optimizer.zero_grad(set_to_none=True)
+        if run.scaler is None:
+            return found
+        scale = run.scaler.get_scale()
+        torch._foreach_div_(list(found.values()), scale)
+        if all(map(math.isfinite, torch._foreach_norm(list(found.values()), math.inf))):
+            return found
+        if scale < 1:
+            raise FloatingPointError("a gradient after the training is not finite at any scale; set `precision: fp32`")
+        run.scaler.update(scale / 2)
 
 
 def contrast(spec: UpdateSpec):

@@ -24,7 +24,7 @@ def initialise_weights(identity: str, model: str, seed: int) -> CheckpointRef:
     return clip.initialise(located(model), seed)
 
 
-@cached(revision=2, label="price {spec.method.kind}")
+@cached(revision=3, label="price {spec.method.kind}")
 def price_update(backbone: str, spec: UpdateSpec, batch_size: int, pretraining: int) -> StepCost:
     """What a step costs, of which `spec` has what decides that and else defaults."""
     return costs.price(backbone, spec, batch_size, pretraining)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.minibatch import Contrast, Features, Minibatch
+from models.minibatch import Minibatch
 from models.updates.memory import Memory
 
 Tensors = dict[str, Tensor]
@@ -59,8 +59,7 @@ class Passes(NamedTuple):
     """Forward and backward passes after the training of a step, for what a method keeps."""
 
     batches: Callable[[int], Iterator[Minibatch]]  # full batches of the update pool's draws, from the first again
-    features: Callable[[nn.Module, Minibatch], Features]
-    contrast: Contrast
+    gradients: Callable[[Minibatch], Tensors]  # of the contrastive loss, for what trains, by name
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

@@ -58,15 +58,14 @@ class Ewc(Method):
 
     def _of_this_step(self, model: nn.Module, passes: Passes) -> Tensors:
         """The mean over batches of the squared gradient of their contrastive loss."""
-        weights = trained(model)
-        fisher = zeros(weights)
+        fisher = zeros(trained(model))
         count = self.passes(len(next(iter(passes.batches(1))).tokens))
         was_training = {module: module.training for module in model.modules()}
         model.eval()
         with phase(IMPORTANCE):
             for batch in passes.batches(count):
-                loss = passes.contrast(passes.features(model, batch), batch.concepts)
-                gradients = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
+                found = passes.gradients(batch)
+                gradients = [found[name] for name in fisher]
                 torch._foreach_addcmul_(list(fisher.values()), gradients, gradients, value=1 / count)
         for module, training in was_training.items():
             module.training = training

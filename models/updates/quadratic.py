@@ -19,14 +19,17 @@ def quadratic_penalty(weights: Mapping[str, Tensor], anchor: Tensors, importance
 
 
 def kept(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor], what: str) -> Tensors:
-    """What `tensors`, named `what`, holds for each of `weights`; raises ValueError if it is of another model."""
+    """What `tensors`, named `what`, holds for each of `weights`, on its device.
+
+    Raises ValueError if it is of another model.
+    """
     missing = [name for name in weights if name not in tensors or tensors[name].shape != weights[name].shape]
     if missing:
         raise ValueError(
             f"{what} has nothing of the right shape for {len(missing)} of {len(weights)} parameters that train, first "
             f"{missing[0]!r}; give one of the same backbone and the same settings"
         )
-    return {name: tensors[name] for name in weights}
+    return {name: tensors[name].to(weight.device) for name, weight in weights.items()}
 
 
 class _Quadratic(torch.autograd.Function):

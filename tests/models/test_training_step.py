@@ -14,6 +14,7 @@ from models.towers import tower_of
 from models.updates import UpdateSpec
 from models.updates.carried import Given, Moment
 from models.updates.finetune import Finetune
+from models.updates.l2_sp import L2Sp
 
 
 @pytest.fixture
@@ -127,13 +128,37 @@ def test_the_running_mean_is_that_of_the_weights(tiny, batch):
     assert torch.allclose(run.mean["visual.proj"], 0.75 * before + 0.25 * run.model.visual.proj.detach())
 
 
-def test_weights_stay_from_the_first_loss_on_that_is_not_finite(tiny, batch):
-    run = _run(tiny, UpdateSpec(), double=False)
+def test_weights_and_their_mean_stay_from_the_first_loss_on_that_is_not_finite(tiny, batch):
+    run = _run(tiny, UpdateSpec(ema=0.5), double=False)
     _step(run, batch)
-    good = _weights(run)
+    good, mean = _weights(run), {name: tensor.clone() for name, tensor in run.mean.items()}
     _step(run, batch._replace(images=batch.images * math.nan))
     outcome = _step(run, batch)
     assert math.isfinite(outcome.loss) and all(weight.equal(good[name]) for name, weight in _weights(run).items())
+    assert all(tensor.equal(mean[name]) for name, tensor in run.mean.items())
+    assert not mean["visual.proj"].equal(good["visual.proj"])
+
+
+def test_gradients_after_the_training_are_those_of_the_contrastive_loss_alone(tiny, batch):
+    found = []
+    for more in ({}, {"accumulate": 3}, {"method": L2Sp(anchor="step_start", alpha=10.0)}, {"precision": "fp16"}):
+        run = _run(tiny, UpdateSpec(**more), double=False)
+        torch.nn.init.ones_(run.model.visual.ln_post.bias)  # away from the anchor
+        before = _weights(run)
+        found.append(training_step.contrastive_gradients(run, batch))
+        assert all(weight.equal(before[name]) and weight.grad is None for name, weight in _weights(run).items())
+        assert found[-1].keys() == before.keys()
+    plain, *others = (torch.cat([tensor.flatten() for tensor in each.values()]) for each in found)
+    assert plain.norm() > 0 and torch.allclose(plain, others[0], atol=1e-6) and torch.equal(plain, others[1])
+    assert (plain - others[2]).norm() < 0.05 * plain.norm()
+
+
+def test_a_scale_too_large_for_gradients_after_the_training_is_lowered(tiny, batch):
+    run = _run(tiny, UpdateSpec(precision="fp16"), double=False)
+    run.scaler.scale(torch.ones(()))  # makes its tensors
+    run.scaler.update(2.0**40)
+    found = training_step.contrastive_gradients(run, batch)
+    assert all(torch.isfinite(tensor).all() for tensor in found.values()) and run.scaler.get_scale() < 2.0**40
 
 
 def test_a_step_may_end_with_the_last_good_weights(tiny, step_plan):
