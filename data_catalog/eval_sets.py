@@ -36,6 +36,14 @@ def compose_eval_set(dataset: DatasetRef, split: str = "test", leaked: Exclusion
     samples = store.read_table(dataset.digest).filter(pc.field("split") == split)
     if not samples.num_rows:
         raise ValueError(f"{dataset.name} has no sample in split {split!r}, only in {sorted(dataset.samples)}")
+    origin = {"stage": "compose_eval_set", "dataset": dataset, "split": split} | ({"leaked": leaked} if leaked else {})
+    return eval_set(dataset, samples, dataset.name, origin, leaked)
+
+
+def eval_set(
+    dataset: DatasetRef, samples: pa.Table, name: str, origin: dict, leaked: Exclusions | None = None
+) -> EvalSet:
+    """Some samples of a dataset as the evaluation set `name`; `origin` goes to the manifest."""
     texts, first, last = _prompts(dataset, samples) if dataset.kind == "classification" else _captions(dataset, samples)
     images = samples.select(IMAGE_COLUMNS).replace_schema_metadata(None)
     images = images.append_column("first_text", first).append_column("last_text", last)
@@ -43,10 +51,9 @@ def compose_eval_set(dataset: DatasetRef, split: str = "test", leaked: Exclusion
         trained_on = store.read_table(leaked.digest, ["sample"])["sample"]
         images = images.append_column("clean", pc.invert(pc.is_in(images["id"], trained_on.combine_chunks())))
     images = images.combine_chunks()
-    origin = {"stage": "compose_eval_set", "dataset": dataset, "split": split} | ({"leaked": leaked} if leaked else {})
     return EvalSet(
         digest=store.write_table(images, **origin),
-        name=dataset.name,
+        name=name,
         kind=dataset.kind,
         texts=store.write_bytes(json.dumps(texts).encode(), **origin),
         samples=samples.num_rows,

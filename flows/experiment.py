@@ -20,6 +20,7 @@ from data_catalog.pools.uniform import Uniform
 from data_catalog.refs import Spec
 from data_catalog.sources import AnySource
 from data_catalog.sources.synthetic import Synthetic
+from data_catalog.validation import Validation
 from flows import inheritance
 from models.budget import AnyBudget
 from models.captioning import AnyCaptioner
@@ -58,6 +59,7 @@ class EvaluationSpec(Spec):
 
     retention: tuple[str, ...] = Field(min_length=1)  # held out of the stream: zero-shot retention is their mean
     adaptation: tuple[str, ...] | None = None  # knowledge accumulation; null: every dataset of the stream
+    validation: Validation | None = None  # training images kept aside to choose merges by; null: none
 
 
 class Recipe(Spec):

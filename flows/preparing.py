@@ -18,13 +18,21 @@ from data_catalog.refs import Spec
 from data_catalog.seeds import seed_of
 from data_catalog.shards import DatasetRef
 from data_catalog.stream import StreamPlan
+from data_catalog.validation import HELD_OUT, SPLIT
 from flows.experiment import ExperimentConfig
 from flows.ingest import Ingested, named
 from models.checkpoints import CheckpointRef
 from models.evaluation.report import find_record, run_name
 from models.start import Pretrained
 from tasks.caption import score_captions
-from tasks.compose import compose_eval_set, compose_step, compose_stream, score_concepts
+from tasks.compose import (
+    compose_eval_set,
+    compose_step,
+    compose_stream,
+    compose_validation_set,
+    hold_out,
+    score_concepts,
+)
 from tasks.duplicates import exclude_duplicates, find_duplicates, find_leaks, find_near_duplicates
 from tasks.embed import embed_dataset
 from tasks.record import record_findings
@@ -40,6 +48,7 @@ class Prepared(Spec):
     eval_sets: tuple[EvalSet, ...]
     adaptation: tuple[str, ...]
     retention: tuple[str, ...]
+    validation_sets: tuple[EvalSet, ...] = ()  # of training images that nothing was trained on, to choose by
 
 
 class Twins(Spec):
@@ -84,7 +93,30 @@ def prepare(experiment: ExperimentConfig, ingested: Ingested) -> Prepared:
     waiting = [compose_eval_set.submit(d, "test", leaked if d.name in known else None) for d in scored]
     sets = tuple(future.result() for future in waiting)
     return Prepared(start=start, plan=plan, exclusions=material.exclusions, eval_sets=sets, adaptation=adaptation,
-                    retention=retention)  # fmt: skip
+                    retention=retention, validation_sets=validation_sets(experiment, material, scored))  # fmt: skip
+
+
+def validation_sets(
+    experiment: ExperimentConfig, material: Material, scored: Sequence[DatasetRef]
+) -> tuple[EvalSet, ...]:
+    """The validation set of each scored dataset, if the experiment keeps images to choose by.
+
+    Raises ValueError for a dataset without training images that `evaluation.validation.without` does not name.
+    """
+    spec = experiment.evaluation.validation
+    if spec is None:
+        return ()
+    if unknown := sorted({*spec.without} - {dataset.name for dataset in (*scored, *material.training)}):
+        raise ValueError(
+            f"`evaluation.validation.without` names {', '.join(unknown)}, which is neither scored nor trained on"
+        )
+    chosen = [dataset for dataset in scored if dataset.name not in spec.without]
+    if bare := sorted(dataset.name for dataset in chosen if not dataset.samples.get(SPLIT)):
+        raise ValueError(
+            f"no training images to validate on in {', '.join(bare)}: name them in `evaluation.validation.without`"
+        )
+    waiting = [compose_validation_set.submit(dataset, spec, list(material.exclusions)) for dataset in chosen]
+    return tuple(future.result() for future in waiting)
 
 
 def gather(experiment: ExperimentConfig, ingested: Ingested) -> tuple[Material, Twins | None]:
@@ -103,7 +135,7 @@ def gather(experiment: ExperimentConfig, ingested: Ingested) -> tuple[Material, 
     )
     duplicates = experiment.stream.duplicates
     if duplicates is None:
-        return material, None
+        return set_aside(experiment, material), None
     evaluated = [*experiment.evaluation.retention, *(experiment.evaluation.adaptation or (d.name for d in streamed))]
     twins = Twins(
         groups=tuple(hashed_groups(list(ingested.datasets.values()), duplicates.search)),
@@ -111,7 +143,15 @@ def gather(experiment: ExperimentConfig, ingested: Ingested) -> tuple[Material, 
         draft=draft_plan(experiment, material),
         evaluated=tuple(sorted({*evaluated})),
     )
-    return without(material, twins), twins
+    return without(set_aside(experiment, material), twins), twins
+
+
+def set_aside(experiment: ExperimentConfig, material: Material) -> Material:
+    """The material without its validation images, if the experiment keeps any to choose by."""
+    spec = experiment.evaluation.validation
+    if spec is None:
+        return material
+    return material.model_copy(update={"exclusions": (*material.exclusions, hold_out(material.training, spec))})
 
 
 def draft_plan(experiment: ExperimentConfig, material: Material) -> StreamPlan:
@@ -130,8 +170,8 @@ def draft_plan(experiment: ExperimentConfig, material: Material) -> StreamPlan:
 
 
 def without(material: Material, twins: Twins) -> Material:
-    """The material with what was removed by request, and what the policy on duplicates drops or marks."""
-    removed = tuple(some for some in material.exclusions if some.cause == decisions.REMOVED)
+    """The material with what was removed or held out, and what the policy on duplicates drops or marks."""
+    removed = tuple(some for some in material.exclusions if some.cause in (decisions.REMOVED, HELD_OUT))
     found = exclude_duplicates(list(twins.groups), twins.policy, twins.draft, list(twins.evaluated))
     return material.model_copy(update={"exclusions": (*removed, *([found] if found else []))})
 

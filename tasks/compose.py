@@ -1,6 +1,6 @@
 """From datasets and captions to the stream, its steps and the evaluation sets."""
 
-from data_catalog import eval_sets, stream
+from data_catalog import eval_sets, stream, validation
 from data_catalog.buffers import AnyBuffer
 from data_catalog.buffers.unlimited import Unlimited
 from data_catalog.captions import CaptionPolicy, CaptionRef, CaptionScores
@@ -14,6 +14,7 @@ from data_catalog.pools import AnyPool
 from data_catalog.pools.uniform import Uniform
 from data_catalog.shards import DatasetRef
 from data_catalog.stream import StepPlan, StreamPlan
+from data_catalog.validation import Validation
 from models import concept_scores as scoring
 from models.checkpoints import CheckpointRef
 from tasks.caching import cached
@@ -91,3 +92,15 @@ def compose_step(
 def compose_eval_set(dataset: DatasetRef, split: str, leaked: Exclusions | None = None) -> EvalSet:
     """The images of one split with the texts they are scored against; `leaked`: those that were trained on."""
     return eval_sets.compose_eval_set(dataset, split, leaked)
+
+
+@cached(revision=1, label="hold out validation images")
+def hold_out(datasets: list[DatasetRef], spec: Validation) -> Exclusions:
+    """The training images that are kept to choose by."""
+    return validation.hold_out(datasets, spec)
+
+
+@cached(revision=1, label="validation set {dataset.name}")
+def compose_validation_set(dataset: DatasetRef, spec: Validation, exclusions: list[Exclusions]) -> EvalSet:
+    """The validation images of one dataset with the texts they are scored against."""
+    return validation.compose_validation_set(dataset, spec, exclusions)
