@@ -2,11 +2,12 @@
 
 Families: OpenCLIP's own ViT and text transformer, ResNet, timm towers (ViT of SigLIP, EVA, ConvNeXt, FastViT, Swin),
 Hugging Face text towers (BERT and its kin, mT5, NLLB). Everything goes by the names and classes of modules; nothing
-here changes a model. CoCa's decoder of captions is part of neither tower.
+here changes a model. CoCa's decoder of captions is part of neither tower. What goes by names alone also knows the names
+of Hugging Face's own CLIP and SigLIP, so that their files can be read without building a model.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from torch import nn
@@ -15,6 +16,7 @@ Tower = Literal["image", "text", "shared"]
 Role = Literal["query", "key", "value", "attention_output", "mlp_first", "mlp_second"]
 
 _SHARED = ("logit_scale", "logit_bias")
+_IMAGE = ("visual", "vision_model", "visual_projection")  # OpenCLIP; Hugging Face
 _BLOCK = re.compile(
     r"(?:^|\.)("
     r"resblocks\.\d+"  # OpenCLIP's transformers
@@ -22,6 +24,7 @@ _BLOCK = re.compile(
     r"|(?P<stage>trunk\.(?:stages|layers)\.\d+)\.blocks\.\d+"  # timm ConvNeXt, FastViT; Swin
     r"|visual\.layer\d+\.\d+"  # ResNet
     r"|text\.transformer\.(?:encoder\.layer|block|layers)\.\d+"  # Hugging Face: BERT and its kin; mT5; NLLB
+    r"|(?:vision|text)_model\.encoder\.layers\.\d+"  # Hugging Face's CLIP and SigLIP
     r")$"
 )
 _ENDINGS: dict[str, tuple[str, ...]] = {
@@ -51,29 +54,33 @@ def tower_of(name: str) -> Tower:
     """The tower a parameter or module belongs to; temperature and bias of the loss belong to neither."""
     if name.rpartition(".")[2] in _SHARED:
         return "shared"
-    return "image" if name.startswith("visual.") or name == "visual" else "text"
+    return "image" if name.partition(".")[0] in _IMAGE else "text"
 
 
 def blocks(model: nn.Module) -> dict[str, list[str]]:
     """Tower -> the names of its blocks, from input to output."""
-    found: dict[str, list[str]] = {"image": [], "text": []}
-    for name, _ in model.named_modules():
-        if _BLOCK.search(name) and not _ASIDE.search(name):
-            found[tower_of(name)].append(name)
-    return found
+    return _blocks(name for name, _ in model.named_modules())
 
 
-def depth_of(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Parameter -> (layer, last layer of its tower): 0 embeddings and stem, 1.. the blocks, last: all behind them.
+def layers_of(names: Iterable[str]) -> dict[str, tuple[Tower, int, int]]:
+    """Parameter or buffer -> (tower, layer, last layer of the tower), from the names of all of a model.
 
-    What stands before the blocks of a stage counts with the first of them, what belongs to no tower as last.
+    Layer 0 is embeddings and stem, 1.. the blocks, the last one all behind them. What stands before the blocks of a
+    stage counts with the first of them, what belongs to no tower as last.
     """
-    places = blocks(model)
-    layer = {block: i for names in places.values() for i, block in enumerate(names, 1)}
+    names = list(names)
+    places = _blocks(prefix for name in names for prefix in _prefixes(name))
+    layer = {block: i for found in places.values() for i, block in enumerate(found, 1)}
     for block, i in list(layer.items()):
         if stage := _BLOCK.search(block)["stage"]:
             layer.setdefault(f"visual.{stage}", i)
-    return {name: _depth(name, layer, len(places.get(tower_of(name), ())) + 1) for name, _ in model.named_parameters()}
+    return {name: (tower_of(name), *_depth(name, layer, len(places.get(tower_of(name), ())) + 1)) for name in names}
+
+
+def depth_of(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Parameter -> (layer, last layer of its tower), as in `layers_of`."""
+    found = layers_of(name for name, _ in model.named_parameters())
+    return {name: (layer, last) for name, (_, layer, last) in found.items()}
 
 
 def norm_parameters(model: nn.Module) -> set[str]:
@@ -119,16 +126,34 @@ def _general(name: str) -> str:
     return re.sub(r"\.\d+(?=\.|$)", ".#", name)
 
 
-def _depth(name: str, layer: dict[str, int], last: int) -> tuple[int, int]:
+def _blocks(names: Iterable[str]) -> dict[str, list[str]]:
+    """The blocks among the names of modules, by tower and in the order of the numbers in them."""
+    found: dict[str, list[str]] = {"image": [], "text": []}
+    for name in dict.fromkeys(names):
+        if _BLOCK.search(name) and not _ASIDE.search(name):
+            found[tower_of(name)].append(name)
+    return {tower: sorted(place, key=_numbers) for tower, place in found.items()}
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+def _prefixes(name: str) -> list[str]:
+    """`name` and the modules around it, the innermost first."""
     parts = name.split(".")
-    for end in range(len(parts), 0, -1):
-        if (depth := layer.get(".".join(parts[:end]))) is not None:
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+
+
+def _depth(name: str, layer: dict[str, int], last: int) -> tuple[int, int]:
+    for prefix in _prefixes(name):
+        if (depth := layer.get(prefix)) is not None:
             return depth, last
     return (0 if _is_input(name) else last), last
 
 
 def _is_input(name: str) -> bool:
     """Whether a parameter outside the blocks stands before them."""
-    inputs = r"(embed|cls_emb|conv[123]|bn[123]|ln_pre|norm_pre|stem|patch|cls_token|reg_token)"
+    inputs = r"(embed|cls_emb|conv[123]|bn[123]|ln_pre|norm_pre|pre_laye?rnorm|stem|patch|cls_token|reg_token)"
     behind = r"(attnpool|attn_pool|projection|pooler|ln_final|ln_post)"
     return tower_of(name) != "shared" and bool(re.search(inputs, name)) and not re.search(behind, name)

@@ -59,6 +59,36 @@ def test_embeddings_come_first_and_projections_last(model):
             assert layer == last, name
 
 
+def test_names_alone_place_parameters_and_buffers_as_the_model_does_in_any_order(model):
+    names = [*reversed(sorted(model.state_dict())), *dict(model.named_parameters(remove_duplicate=False))]
+    found, depths = towers.layers_of(names), towers.depth_of(model)
+    assert {name: found[name] for name in depths} == {name: (towers.tower_of(name), *depths[name]) for name in depths}
+    assert (
+        max(layer for tower, layer, _ in found.values() if tower == "image") == len(towers.blocks(model)["image"]) + 1
+    )
+
+
+@pytest.mark.parametrize(
+    "name, place",
+    [
+        ("vision_model.embeddings.class_embedding", ("image", 0, 4)),
+        ("vision_model.pre_layrnorm.weight", ("image", 0, 4)),
+        ("vision_model.encoder.layers.2.mlp.fc1.weight", ("image", 3, 4)),
+        ("vision_model.head.probe", ("image", 4, 4)),
+        ("visual_projection.weight", ("image", 4, 4)),
+        ("text_model.embeddings.token_embedding.weight", ("text", 0, 12)),
+        ("text_model.encoder.layers.10.self_attn.q_proj.bias", ("text", 11, 12)),
+        ("text_model.final_layer_norm.weight", ("text", 12, 12)),
+        ("text_projection.weight", ("text", 12, 12)),
+        ("logit_scale", ("shared", 1, 1)),
+    ],
+)
+def test_the_names_of_hugging_face_are_placed(name, place):
+    sizes = {"vision": 3, "text": 11}
+    blocks = [f"{tower}_model.encoder.layers.{i}.a.weight" for tower, count in sizes.items() for i in range(count)]
+    assert towers.layers_of([*blocks, name])[name] == place
+
+
 def test_every_linear_map_inside_the_towers_has_one_role(model):
     roles = {role: set(towers.linear_places(model, [role])) for role in ROLES}
     found = [name for names in roles.values() for name in names]
