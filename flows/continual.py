@@ -9,13 +9,15 @@ from data_catalog.stream import StepPlan
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
 from flows.ingest import ingest_sources
+from flows.merge_search import chosen_merge
+from flows.merging import advanced, merged_per_step, picked
 from flows.preparing import Prepared, prepare
 from models.budget import Mafs
 from models.checkpoints import CheckpointRef
 from models.costs import what_costs
 from models.evaluation.report import EvalReport, ExperimentRecord, MergePoint, RecipeRecord, StreamReport, summarise
 from models.merging.linear import Linear
-from models.merging.temporal import History
+from models.merging.temporal import History, warn_of_growth
 from models.prices import StepCost
 from models.published import as_charged, row_of
 from models.train import Expert
@@ -68,21 +70,24 @@ def live(experiment: ExperimentConfig, name: str, prepared: Prepared) -> RecipeR
     steps = len(prepared.plan.steps)
     cost = priced(experiment, recipe, prepared.start)
     iterations = experiment.budget.iterations(cost, steps)
-    history = History.start(prepared.start)
+    history, merging = History.start(prepared.start), recipe.merge
+    warn_of_growth(merging, name)
     records, waiting, memory = [], None, None
     for step in range(steps):
         data = compose_step(prepared.plan, step, recipe.mixture, experiment.batch_size, iterations, experiment.seed,
                             name, recipe.buffer, recipe.pool)  # fmt: skip
-        expert = update_weights(history.pick(recipe.merge.init), data, recipe.update, experiment.seed, name,
+        init = picked(history, merging, merging.init, experiment.seed, name, step)
+        expert = update_weights(init, data, recipe.update, experiment.seed, name,
                                 **used(recipe.update, prepared.start, memory, steps))  # fmt: skip
-        past, memory = history.running, expert.memory
-        history = advance(history, recipe, expert.checkpoint, name, step)
-        deployed = history.pick(recipe.merge.deploy)
+        past, memory = history.before(merging.includes_zs("ema")), expert.memory
+        merging = chosen_merge(experiment, name, prepared, history, expert.checkpoint, step)
+        history = advanced(history, merging, expert.checkpoint, experiment.seed, name, step)
+        deployed = picked(history, merging, merging.deploy, experiment.seed, name, step)
         scores = evaluate_checkpoint.submit(deployed, list(prepared.eval_sets), f"{name} step {step}")
         records += settle(experiment, name, prepared, cost, waiting)
-        waiting = (data, expert, deployed, scores)
+        waiting = (data, expert, deployed, scores, merged_per_step(merging, history))
     records += settle(experiment, name, prepared, cost, waiting)
-    tried = try_weights(experiment, name, prepared, history, past) if recipe.merge.needs_running else ()
+    tried = try_weights(experiment, name, prepared, history, past) if merging.needs_running and past else ()
     return RecipeRecord(name=name, description=recipe.description, steps=tuple(records), merge_points=tried)
 
 
@@ -105,7 +110,7 @@ def try_weights(
     last, scored = len(prepared.plan.steps) - 1, {}
     for weight in experiment.past_weights:
         picks, label = [history.expert, past], f"{name} past weight {weight:g}"
-        merged = merge_weights(history.pretrained, picks, Linear(weights=(1 - weight, weight)), label, last)
+        merged = merge_weights(history.pretrained, picks, Linear(weights=(1 - weight, weight)), label, last, newest=0)
         scored[weight] = evaluate_checkpoint.submit(merged, list(prepared.eval_sets), label)
     return tuple(
         MergePoint(
@@ -115,29 +120,20 @@ def try_weights(
     )
 
 
-def advance(history: History, recipe: Recipe, expert: CheckpointRef, name: str, step: int) -> History:
-    """The history after an update; the running merge is computed only for recipes that read it."""
-    if not recipe.merge.needs_running:
-        return history.with_expert(expert, history.running)
-    picks = [expert, history.running]
-    return history.with_expert(expert, merge_weights(history.pretrained, picks, recipe.merge.technique, name, step))
-
-
 def settle(
     experiment: ExperimentConfig,
     name: str,
     prepared: Prepared,
     cost: StepCost,
-    waiting: tuple[StepPlan, Expert, CheckpointRef, PrefectFuture[EvalReport]] | None,
+    waiting: tuple[StepPlan, Expert, CheckpointRef, PrefectFuture[EvalReport], int] | None,
 ) -> list:
     """Wait for the scores of a step, track it and return its record; nothing before the first step."""
     if waiting is None:
         return []
-    data, expert, deployed, scores = waiting
+    data, expert, deployed, scores, merged = waiting
     report = scores.result()
     summary = summarise(data.step, report, prepared.adaptation, prepared.retention)
     share = experiment.budget.share(cost, len(prepared.plan.steps))
-    merged = 2 if experiment.recipes[name].merge.needs_running else 0
     record = step_record(data, expert, deployed, report, summary, cost, share, merged)
     log_step(experiment.name, experiment.seed, name, record, experiment.recipes[name].model_dump_json())
     return [record]

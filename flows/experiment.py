@@ -24,6 +24,7 @@ from data_catalog.validation import Validation
 from flows import inheritance
 from models.budget import AnyBudget
 from models.captioning import AnyCaptioner
+from models.merging.search import AnySearch, check_fit
 from models.merging.temporal import MergeSpec
 from models.start import AnyStart, Scratch
 from models.updates import UpdateSpec
@@ -71,6 +72,7 @@ class Recipe(Spec):
     pool: AnyPool = Uniform()  # of pretraining samples
     update: UpdateSpec = UpdateSpec()
     merge: MergeSpec = MergeSpec()
+    search: AnySearch | None = None  # techniques to choose from after every step, by validation images; null: none
 
 
 class ExperimentConfig(Spec):
@@ -104,13 +106,18 @@ class ExperimentConfig(Spec):
         return self
 
     @model_validator(mode="after")
-    def _merges_two(self) -> "ExperimentConfig":
+    def _searches_by_what_it_keeps(self) -> "ExperimentConfig":
         for name, recipe in self.recipes.items():
-            weights = recipe.merge.technique.weights
-            if recipe.merge.needs_running and weights is not None and len(weights) != 2:
+            if recipe.search is None:
+                continue
+            if self.evaluation.validation is None:
                 raise ValueError(
-                    f"recipe {name!r} has {len(weights)} merge weights, expected two: expert, running merge"
+                    f"recipe {name!r} has a `search`, but no images are kept to choose by: set `evaluation.validation`"
                 )
+            try:
+                check_fit(recipe.merge, recipe.search.candidates(self.seed))
+            except ValueError as error:
+                raise ValueError(f"recipe {name!r}: {error}") from error
         return self
 
     @model_validator(mode="after")

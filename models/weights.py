@@ -1,7 +1,5 @@
 """Arithmetic on whole checkpoints, one tensor at a time: a checkpoint is a mapping from names to tensors."""
 
-import json
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -9,20 +7,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-Weights = Mapping[str, Tensor]
+from models.tensor_files import header_of
 
-_SAFETENSORS_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+Weights = Mapping[str, Tensor]
 
 
 class StoredWeights(Mapping[str, Tensor]):
@@ -89,21 +76,9 @@ def check_same_layout(*weights: Weights) -> None:
 
 def write_safetensors(weights: Weights, path: Path) -> None:
     """Write `weights` in name order, one tensor in memory at a time; equal weights give equal bytes."""
-    names = sorted(weights)
-    header: dict = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name in names:
-        tensor = weights[name]
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _SAFETENSORS_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    header, layout = header_of({name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in weights.items()})
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name in names:
+        file.write(header)
+        for name in layout:
             flat = weights[name].detach().cpu().contiguous().reshape(-1)
             file.write(flat.view(torch.uint8).numpy().data)

@@ -1,5 +1,36 @@
 """Merging techniques; a new one is a file here and a member of the union below."""
 
-from models.merging.linear import Linear
+from typing import Annotated
 
-AnyTechnique = Linear  # becomes a union discriminated by `kind` with the second technique
+from pydantic import Field
+
+from models.merging.breadcrumbs_linear import BreadcrumbsLinear
+from models.merging.breadcrumbs_ties import BreadcrumbsTies
+from models.merging.dare_linear import DareLinear
+from models.merging.dare_ties import DareTies
+from models.merging.karcher import Karcher
+from models.merging.linear import Linear
+from models.merging.magmax import Magmax
+from models.merging.model_stock import ModelStock
+from models.merging.random import Random
+from models.merging.slerp import Slerp
+from models.merging.tall_masks import TallMasks
+from models.merging.task_arithmetic import TaskArithmetic
+from models.merging.ties import Ties
+
+AnyTechnique = Annotated[
+    BreadcrumbsLinear
+    | BreadcrumbsTies
+    | DareLinear
+    | DareTies
+    | Karcher
+    | Linear
+    | Magmax
+    | ModelStock
+    | Random
+    | Slerp
+    | TallMasks
+    | TaskArithmetic
+    | Ties,
+    Field(discriminator="kind"),
+]

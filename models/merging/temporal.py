@@ -1,51 +1,165 @@
-"""Which weights enter before and after an update: TIME, arXiv 2412.06712, section 3 (init, deploy, technique)."""
+"""Which weights enter before and after an update: TIME, arXiv 2412.06712, section 3 (init, deploy, technique).
 
+The running merge is kept from step to step, so that every step merges once, whatever the length of the stream.
+"""
+
+import logging
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import model_validator
 
 from data_catalog.refs import Spec
-from models.checkpoints import CheckpointRef, load, save
+from data_catalog.store import locate, writing
+from models.checkpoints import CheckpointRef
 from models.merging import AnyTechnique, Linear
+from models.merging.engine import merge_files
+from models.merging.presets import PRESETS
 
-Anchor = Literal["zs", "ft", "ema"]  # pretrained weights, latest expert, running merge of all experts
+Anchor = Literal["zs", "ft", "ema", "all"]  # pretrained weights, latest expert, running merge, one merge of all experts
 
 
 class MergeSpec(Spec):
-    """Independent choices: where an update starts, what is deployed after it, and how weights are combined."""
+    """Independent choices: where an update starts, what is deployed after it, and how weights are combined.
 
+    `preset` names a published combination of init, deploy and include_zs, from which the fields given beside it differ.
+    """
+
+    preset: str | None = None  # see models/merging/presets.py
     init: Anchor = "ft"
     deploy: Anchor = "ft"
+    include_zs: bool | None = None  # the pretrained weights are one of those merged; null: of the running merge only
     technique: AnyTechnique = Linear(weights=(0.1, 0.9))  # (expert, running): the paper's w = 0.9 on the old weights
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, given: Any) -> Any:
+        name = given.get("preset") if isinstance(given, dict) else None
+        if name is None:
+            return given
+        if name not in PRESETS:
+            raise ValueError(f"`preset` is {name!r}, expected one of {', '.join(PRESETS)}")
+        return {**PRESETS[name], **given}
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "MergeSpec":
+        weights = self.technique.weights
+        if not isinstance(weights, tuple):
+            return self
+        if "all" in (self.init, self.deploy):
+            raise ValueError(
+                f"merging all experts takes a growing number of weights, found {list(weights)}: give `weights` a "
+                "scheme, such as linear or exp, or null"
+            )
+        if len(weights) != 2 and (self.needs_running or self.include_zs):
+            raise ValueError(f"{len(weights)} merge weights, expected two: expert, and what it is merged with")
+        return self
 
     @property
     def needs_running(self) -> bool:
         """Whether any choice reads the running merge; only then is it computed."""
         return "ema" in (self.init, self.deploy)
 
+    def includes_zs(self, anchor: Anchor) -> bool:
+        """Whether the pretrained weights are a member of what `anchor` merges; of single weights they are none."""
+        return (anchor == "ema") if self.include_zs is None else self.include_zs
+
+    def growth(self) -> str | None:
+        """Why the weights of a long stream would move away from the pretrained ones without bound; none if not.
+
+        With task vectors and the running merge, what was learned is in the expert (if it starts there) and in the
+        running weights: more than both is a vector that grows with every step, without anything learned.
+        """
+        if not self.needs_running:
+            return None
+        gain = self.technique.gain(2)
+        if gain <= (1 if self.init == "ema" else 1.999):
+            return None
+        advice = "lower `scale` to 0.5 or less" if self.init == "ema" else "lower `scale` below 1"
+        return (
+            f"merging by `{self.technique.kind}` with init {self.init} and a running merge multiplies what was learned "
+            f"before by {gain / (1 if self.init == 'ema' else 2):g} in every step, so that the weights grow without "
+            f"bound: {advice}, or take another technique"
+        )
+
 
 class History(Spec):
     """The weights that later steps can start from; the running merge makes one merge per step enough."""
 
     pretrained: CheckpointRef
-    expert: CheckpointRef  # the latest one; the pretrained weights before the first step
-    running: CheckpointRef
+    experts: tuple[CheckpointRef, ...] = ()  # oldest first, straight after their updates
+    running: CheckpointRef | None = None  # none before the first merge
 
     @classmethod
     def start(cls, pretrained: CheckpointRef) -> "History":
         """The history before the first step."""
-        return cls(pretrained=pretrained, expert=pretrained, running=pretrained)
+        return cls(pretrained=pretrained)
 
-    def pick(self, anchor: Anchor) -> CheckpointRef:
-        """The weights an anchor stands for."""
-        return {"zs": self.pretrained, "ft": self.expert, "ema": self.running}[anchor]
+    @property
+    def expert(self) -> CheckpointRef:
+        """The latest one; the pretrained weights before the first step."""
+        return self.experts[-1] if self.experts else self.pretrained
 
-    def with_expert(self, expert: CheckpointRef, running: CheckpointRef) -> "History":
-        """The history after a step that ended in `expert` and the running merge `running`."""
-        return self.model_copy(update={"expert": expert, "running": running})
+    def members(self, anchor: Anchor, include_zs: bool) -> tuple[CheckpointRef, ...]:
+        """What an anchor merges, oldest first; a single one stands for itself.
+
+        The running merge is one already: see `before`.
+        """
+        if anchor == "ema":
+            return (self.running or self.pretrained,)
+        if anchor == "zs" or not self.experts:
+            return (self.pretrained,)
+        chosen = self.experts if anchor == "all" else self.experts[-1:]
+        return (self.pretrained, *chosen) if include_zs else chosen
+
+    def before(self, include_zs: bool) -> CheckpointRef | None:
+        """The running merge that the next expert enters; none where it is the first member."""
+        return self.running or (self.pretrained if include_zs else None)
+
+    def with_expert(self, expert: CheckpointRef, running: CheckpointRef | None = None) -> "History":
+        """The history after a step that ended in `expert` and, where there is one, the running merge `running`."""
+        return self.model_copy(update={"experts": (*self.experts, expert), "running": running})
 
 
-def merge(base: CheckpointRef, picks: Sequence[CheckpointRef], technique: AnyTechnique) -> CheckpointRef:
-    """Combine `picks` around `base`, tensor by tensor, and store the result."""
-    merged = technique.merge(load(base), [load(pick) for pick in picks])
+def merge(
+    base: CheckpointRef,
+    picks: Sequence[CheckpointRef],
+    technique: AnyTechnique,
+    seed: int = 0,
+    newest: int = -1,
+    statistics: Sequence[str] = (),
+) -> CheckpointRef:
+    """Combine `picks` around `base`, part by part, and store the result.
+
+    `newest`: the pick that integers are taken from; `statistics`: digests of one per pick, where the technique uses
+    them. Raises ValueError for picks that do not fit together.
+    """
     parents = {"base": base.digest, "picks": [pick.digest for pick in picks]}
-    return save(merged, picks[-1].backbone, made_by="merge", technique=technique, parents=parents)
+    drawn = {"seed": seed} if technique.USES_RANDOM else {}
+    known = {"statistics": list(statistics)} if statistics else {}
+    with writing(
+        backbone=picks[newest].backbone, made_by="merge", technique=technique, parents=parents, **drawn, **known
+    ) as artifact:
+        _into(artifact.path, base, picks, technique, seed, newest, statistics)
+    return CheckpointRef(digest=artifact.digest, backbone=picks[newest].backbone)
+
+
+def _into(path: Path, base, picks, technique, seed, newest, statistics) -> None:
+    files = [locate(pick.digest) for pick in picks]
+    known = [locate(digest) for digest in statistics]
+    merge_files(technique, locate(base.digest), files, path, seed=seed, newest=newest, statistics=known)
+
+
+def pair(technique: AnyTechnique, expert: CheckpointRef, old: CheckpointRef) -> tuple[list[CheckpointRef], int]:
+    """(the two in the order that weights are given in, which of them is the newest) of a merge with what was before.
+
+    Numbers are (expert, old); a scheme of recency goes from old to new.
+    """
+    return ([old, expert], 1) if isinstance(technique.weights, str) else ([expert, old], 0)
+
+
+def warn_of_growth(spec: MergeSpec, recipe: str) -> None:
+    """Log a warning if the weights of `recipe` would grow without bound."""
+    if (why := spec.growth()) is not None:
+        logging.getLogger(__name__).warning("recipe %s: %s", recipe, why)

@@ -1,0 +1,58 @@
+"""Dropping entries of task vectors at random and rescaling the rest: DARE, Yu et al. 2023, arXiv 2311.03099.
+
+Every entry goes with probability 1 - density, as in the paper. The code of TIME (arXiv 2412.06712) drops an exact
+number instead, k - 1 of N with k = int(N (1 - density)); `paper` does that.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from models.merging.parts import Part
+from models.merging.random_bits import random_bits
+from models.merging.technique import Found, TaskVectorTechnique, density_field, dropped
+
+_BITS = 31
+
+
+class Dropping(TaskVectorTechnique):
+    """What DARE does to task vectors, whatever is done with them then."""
+
+    USES_RANDOM: ClassVar[bool] = True
+    density: float = density_field(0.2)  # share of each task vector that stays
+
+    def ranks(self, count: int) -> tuple[int, ...]:
+        """The smallest random number that stays, where their number is exact."""
+        rank = dropped(count, self.density) if self.paper else 0
+        return (rank,) if rank else ()
+
+    def rank_keys(self, part: Part, expert: int, found: Found) -> Tensor:
+        """The random numbers of an expert's entries."""
+        return self._drawn(part, expert, found)
+
+    def key_bits(self, part: Part) -> int:
+        """How many bits a random number has."""
+        return _BITS
+
+    def threshold(self, key: int, bits: int) -> float:
+        """The random number itself."""
+        return key
+
+    def kept(self, part: Part, found: Found) -> Tensor:
+        """Task vectors [n, size] without what was dropped, the rest longer in turn."""
+        part.experts.sub_(part.base)
+        if self.density == 1:
+            return part.experts
+        for expert, row in enumerate(part.experts):
+            row.masked_fill_(self._drawn(part, expert, found) < self._threshold(part.group, expert, found), 0)
+        return part.experts.div_(self.density)
+
+    def _threshold(self, group: str, expert: int, found: Found) -> int:
+        if not self.paper:
+            return round((1 - self.density) * 2**_BITS)
+        return next(iter(found.thresholds[group][expert]), 0)
+
+    @staticmethod
+    def _drawn(part: Part, expert: int, found: Found) -> Tensor:
+        name = found.drawn_as.get(part.name, part.name)
+        return random_bits(found.seed, name, expert, part.start, part.experts.shape[1]).to(part.experts.device)

@@ -1,0 +1,207 @@
+"""Carries out a merge: passes over the inputs for what must be known first, then part by part to the result.
+
+Memory holds a few parts and nothing else, however many experts there are and however large; results do not depend on
+the number of threads.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_catalog.store_files import replacing
+from models.merging.parts import InMemory, Inputs, Part, Source
+from models.merging.ranks import Selection
+from models.merging.spanning import Spanning
+from models.merging.stored_statistics import StoredStatistics
+from models.merging.technique import Found, Technique
+from models.merging.ties_of_names import drawn_as
+from models.tensor_files import TensorFile, TensorFileWriter
+from models.towers import layers_of
+from models.weights import Weights
+
+Put = Callable[[str, int, Tensor], None]  # tensor, where in it, values
+Progress = Callable[[float], None]  # share that is done
+
+
+def merge_files(
+    technique: Technique,
+    base: Path,
+    experts: Sequence[Path],
+    output: Path,
+    *,
+    seed: int = 0,
+    newest: int = -1,
+    statistics: Sequence[Path] = (),
+    progress: Progress | None = None,
+    device: str = "cpu",
+) -> None:
+    """Merge safetensors files into another one, which is there whole or not at all.
+
+    `newest`: the expert that integers and types are taken from; `statistics`: a file per expert, for techniques that
+    use them. Raises ValueError for inputs that do not fit together or results that are not finite.
+    """
+    with ExitStack() as stack:
+        sources = [stack.enter_context(TensorFile(path)) for path in experts]
+        origin = stack.enter_context(TensorFile(base))
+        known = [stack.enter_context(TensorFile(path)) for path in statistics]
+        merge = _Merge(technique, Inputs(origin, sources, device), seed, newest, known, progress)
+        temporary = stack.enter_context(replacing(output))
+        writer = TensorFileWriter(temporary, merge.kinds())
+        stack.callback(writer.close)
+        merge.run(writer.write)
+
+
+def merge_in_memory(
+    technique: Technique, base: Weights, experts: Sequence[Weights], seed: int = 0, newest: int = -1
+) -> dict[str, Tensor]:
+    """`merge_files` of tensors that are in memory, by the same arithmetic; `base` may lack where it is not used."""
+    origin = InMemory(base) if technique.needs_base() else None
+    merge = _Merge(technique, Inputs(origin, [InMemory(expert) for expert in experts]), seed, newest, (), None)
+    merged = {name: torch.empty(shape, dtype=dtype) for name, (dtype, shape) in merge.kinds().items()}
+    merge.run(lambda name, start, values: merged[name].view(-1)[start : start + len(values)].copy_(values))
+    return merged
+
+
+def passes_of(technique: Technique, count: int, dtype: torch.dtype = torch.float32) -> int:
+    """How many times a merge reads every input: a half of `count` values; one more if signs cancel."""
+    if isinstance(technique, Spanning):
+        return 2
+    if not technique.ranks(count):
+        return 1
+    return 3 if dtype != torch.float64 else 5
+
+
+class _Merge:
+    """One merge of checked inputs."""
+
+    def __init__(
+        self,
+        technique: Technique,
+        inputs: Inputs,
+        seed: int,
+        newest: int,
+        statistics: Sequence[Source],
+        progress: Progress | None,
+    ):
+        self.technique, self.inputs, self.newest = technique, inputs, inputs.experts[newest]
+        self._with_base, self._progress, self._shown = technique.needs_base(), progress, 0.0
+        count = len(inputs.experts)
+        if technique.EXPERTS not in (None, count) and count != 1:
+            raise ValueError(f"`{technique.kind}` merges {technique.EXPERTS} experts, found {count}")
+        technique.shares(count)
+        self._statistics = StoredStatistics.of(technique, inputs, statistics)
+        self.found = Found(count, seed, layers_of(list(inputs.layout)), drawn_as(technique, inputs))
+
+    def kinds(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+        """Types and shapes of the result."""
+        return {name: (entry.dtype, entry.shape) for name, entry in self.newest.layout.items()}
+
+    def run(self, put: Put) -> None:
+        """Look at the inputs as often as it takes, then give every value to `put`."""
+        for name, entry in self.newest.layout.items():
+            if name not in self.inputs.floats and entry.numel:
+                put(name, 0, self.newest.read(name))
+        if self._is_single():
+            for part in self._parts(self.inputs.floats, 1.0, with_base=False):
+                self._put(put, part, part.experts[0])
+            return
+        if isinstance(self.technique, Spanning):
+            self._span(put)
+            return
+        surveys = self._rank(0.6)
+        self._combine(self.inputs.floats, put, 1 - surveys)
+        if groups := [group for group, count in self.found.cancelled.items() if count]:
+            self.found.majority = {group: 1 if total > 0 else -1 for group, total in self.found.signs.items()}
+            again = [name for name in self.inputs.floats if self.inputs.groups[name] in groups]
+            self._combine(again, put, 0.0)
+
+    def _is_single(self) -> bool:
+        """Whether there is one expert only, of a technique that returns it as it is."""
+        return len(self.inputs.experts) == 1 and not self._with_base and self.technique.USES_STATISTICS is None
+
+    def _combine(self, names: Sequence[str], put: Put, share: float) -> None:
+        for part in self._parts(names, share, self._with_base):
+            self._put(put, part, self.technique.combine(part, self.found))
+
+    def _span(self, put: Put) -> None:
+        """Tensor by tensor: inner products first, then the combination; one that is a single part is read once."""
+        technique, length = self.technique, self.inputs.part_length(self._with_base)
+        small = [name for name in self.inputs.floats if self.inputs.layout[name].numel <= length]
+        for part in self._parts(small, 0.5, self._with_base):
+            self._put(put, part, technique.combine(part, self.found))
+        large = [name for name in self.inputs.floats if self.inputs.layout[name].numel > length]
+        for name in large:
+            gram = None
+            for part in self._parts([name], 0.25 / len(large), self._with_base):
+                gram = technique.seen(part, gram)
+            coefficients = technique.coefficients(gram)
+            for part in self._parts([name], 0.25 / len(large), self._with_base):
+                self._put(put, part, technique.spanned(part, coefficients))
+
+    def _rank(self, share: float) -> float:
+        """Find the values at the technique's ranks, half by half; returns the share of the work that was."""
+        sizes = self.inputs.sizes()
+        ranks = {group: self.technique.ranks(size) for group, size in sizes.items()}
+        self.found.thresholds = {group: [[] for _ in self.inputs.experts] for group in sizes}
+        names = [name for name in self.inputs.floats if ranks[self.inputs.groups[name]]]
+        if not names:
+            return 0.0
+        searches: dict[str, Selection] = {}
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="merge-count") as pool:
+            while not searches or not all(search.is_done for search in searches.values()):
+                for part in self._parts(names, share / 2, self._with_base):
+                    self._see(part, ranks[part.group], searches, pool)
+                for search in searches.values():
+                    search.end_pass()
+        for group, search in searches.items():
+            self.found.thresholds[group] = [
+                [self.technique.threshold(key, search.bits) for key in row] for row in search.found()
+            ]
+        return share
+
+    def _see(
+        self, part: Part, ranks: tuple[int, ...], searches: dict[str, Selection], pool: ThreadPoolExecutor
+    ) -> None:
+        if part.group not in searches:
+            searches[part.group] = Selection([ranks] * self.found.experts, self.technique.key_bits(part))
+
+        def see(expert: int) -> None:
+            searches[part.group].see(expert, self.technique.rank_keys(part, expert, self.found))
+
+        list(pool.map(see, range(self.found.experts)))
+
+    def _parts(self, names: Sequence[str], share: float, with_base: bool) -> Iterator[Part]:
+        """Parts of `names`, with statistics where there are some; all of them are `share` of the work."""
+        values = sum(self.inputs.layout[name].numel for name in names)
+        whole = [name for name in names if self._statistics.needs_whole(name)]
+        runs = [name for name in names if name not in set(whole)]
+        for chosen, is_whole in ((whole, True), (runs, False)):
+            for part in self.inputs.parts(chosen, with_base, is_whole):
+                size = part.experts.shape[1]
+                yield self._statistics.beside(part)
+                self._shown += share * size / values
+                if self._progress:
+                    self._progress(min(1.0, self._shown))
+
+    def _put(self, put: Put, part: Part, values: Tensor) -> None:
+        if not bool(torch.isfinite(values).all()):
+            values = self._explained(part, values)
+        put(part.name, part.start, values.to(self.newest.layout[part.name].dtype))
+
+    def _explained(self, part: Part, values: Tensor) -> Tensor:
+        """`values` with what is not finite in all experts alike, such as a mask; raises ValueError for all else."""
+        stop = part.start + len(values)
+        rows = [source.read(part.name, part.start, stop).to(values) for source in self.inputs.experts]
+        odd = ~torch.isfinite(values)
+        if all(bool((row[odd] == rows[0][odd]).all()) for row in rows):
+            return torch.where(odd, rows[0], values)
+        bad = [i for i, row in enumerate(rows) if not bool(torch.isfinite(row).all())]
+        whose = f"expert {bad[0]} has such values" if bad else "all experts are: the merged change is too long"
+        raise ValueError(
+            f"the merged {part.name!r} is not finite: {whose}; leave that checkpoint out, or lower `scale`"
+        )

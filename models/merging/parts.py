@@ -1,0 +1,147 @@
+"""The inputs of a merge in parts: the same run of values of every input at once, a few million of them in memory.
+
+How the parts are cut depends on the number of inputs alone, never on threads or memory, so that sums do not either.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from models.tensor_files import Entry
+from models.towers import tower_of
+
+BLOCK = 65_536  # values; parts are multiples of it, so that sums over blocks are those of the whole tensor
+_PART_BYTES = 48_000_000  # of all inputs together
+_AHEAD = 2  # parts that are read while one is computed
+
+
+class Part(NamedTuple):
+    """A run of values of one tensor, of every input; the memory is the reader's to fill and the technique's to use."""
+
+    name: str  # of the tensor
+    group: str  # "image" or "text", the half of the model; thresholds are those of a half
+    shape: tuple[int, ...]  # of the tensor
+    start: int  # of the run in the flat tensor
+    base: Tensor | None  # [size], fp32, or fp64 where an input is; none for techniques that need none
+    experts: Tensor  # [n, size], of the same type
+    statistics: Sequence[Tensor] | None = None  # per expert, of techniques that use them
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether the tensor is one number, such as the logit scale."""
+        return torch.Size(self.shape).numel() == 1
+
+
+class Source(Protocol):
+    """Where tensors are read from by position."""
+
+    layout: Mapping[str, Entry]
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Values of a flat tensor, in memory that may be written to."""
+
+
+class InMemory:
+    """Tensors that are there already, read like those of a file."""
+
+    def __init__(self, weights: Mapping[str, Tensor]):
+        self._weights = weights
+        self.layout = {
+            name: Entry(tensor.dtype, tuple(tensor.shape), 0, tensor.numel() * tensor.element_size())
+            for name, tensor in sorted(weights.items())
+        }
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """A copy of values of a flat tensor."""
+        return self._weights[name].detach().reshape(-1)[start:stop].clone()
+
+
+class Inputs:
+    """What enters a merge, all of one layout; raises ValueError naming what differs."""
+
+    def __init__(self, base: Source | None, experts: Sequence[Source], device: str = "cpu"):
+        if not experts:
+            raise ValueError("there is no expert to merge; give one or more")
+        self.base, self.experts, self._device = base, experts, device
+        self.layout = experts[-1].layout
+        for number, source in enumerate([*([base] if base else []), *experts]):
+            _check_layout(source.layout, self.layout, "the base" if base and not number else f"expert {number}")
+        floats = [entry.dtype for entry in self.layout.values() if entry.dtype.is_floating_point]
+        self.dtype = torch.float64 if torch.float64 in floats else torch.float32  # of the arithmetic
+        self.groups = {name: group_of(name) for name in self.layout}
+        self.floats = [name for name, entry in self.layout.items() if entry.dtype.is_floating_point and entry.numel]
+
+    def sizes(self) -> dict[str, int]:
+        """How many values each half of the model has."""
+        sizes: dict[str, int] = {}
+        for name in self.floats:
+            sizes[self.groups[name]] = sizes.get(self.groups[name], 0) + self.layout[name].numel
+        return sizes
+
+    def part_length(self, with_base: bool = True) -> int:
+        """How many values of each input a part has at most."""
+        count = len(self.experts) + with_base
+        return max(BLOCK, _PART_BYTES // (self.dtype.itemsize * count) // BLOCK * BLOCK)
+
+    def parts(self, names: Sequence[str], with_base: bool = True, whole: bool = False) -> Iterator[Part]:
+        """The tensors `names` in parts, read ahead; `whole`: each in one."""
+        sizes = {name: self.layout[name].numel for name in names}
+        length = max(sizes.values(), default=1) if whole else self.part_length(with_base)
+        jobs = ((n, start, min(start + length, size)) for n, size in sizes.items() for start in range(0, size, length))
+        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="merge-read") as pool:
+            waiting: deque = deque()
+            for job in jobs:
+                waiting.append(pool.submit(self._part, *job, with_base))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _part(self, name: str, start: int, stop: int, with_base: bool) -> Part:
+        base = None
+        if with_base and self.base is not None:
+            base = torch.empty(stop - start, dtype=self.dtype)
+            self._fill(base, self.base, name, start)
+        experts = torch.empty(len(self.experts), stop - start, dtype=self.dtype)
+        for row, source in zip(experts, self.experts, strict=True):
+            self._fill(row, source, name, start)
+        if self._device != "cpu":
+            base, experts = None if base is None else base.to(self._device), experts.to(self._device)
+        return Part(name, self.groups[name], self.layout[name].shape, start, base, experts)
+
+    def _fill(self, row: Tensor, source: Source, name: str, start: int) -> None:
+        if source.layout[name].dtype == row.dtype and hasattr(source, "read_into"):
+            source.read_into(row, name, start)
+        else:
+            row.copy_(source.read(name, start, start + len(row)))
+
+
+def group_of(name: str) -> str:
+    """The half of the model that a tensor is of: temperature and bias of the loss go with the texts."""
+    return "image" if tower_of(name) == "image" else "text"
+
+
+def _check_layout(layout: Mapping[str, Entry], wanted: Mapping[str, Entry], what: str) -> None:
+    odd = sorted(layout.keys() ^ wanted.keys())
+    if odd:
+        raise ValueError(
+            f"cannot merge weights of different models: {len(odd)} tensors are in only one of {what} and the last "
+            f"expert, e.g. {', '.join(map(repr, odd[:3]))}; give checkpoints of one backbone"
+        )
+    shapes = [name for name in wanted if layout[name].shape != wanted[name].shape]
+    if shapes:
+        pairs = (f"{name!r} {layout[name].shape} and {wanted[name].shape}" for name in shapes[:3])
+        raise ValueError(
+            f"cannot merge weights of different models: {len(shapes)} tensors of {what} and the last expert have other "
+            f"shapes, e.g. {', '.join(pairs)}; give checkpoints of one backbone"
+        )
+    mixed = [n for n in wanted if layout[n].dtype.is_floating_point != wanted[n].dtype.is_floating_point]
+    if mixed:
+        raise ValueError(
+            f"cannot merge: {mixed[0]!r} is {layout[mixed[0]].dtype} in {what}, {wanted[mixed[0]].dtype} in the last "
+            "expert; give checkpoints of one backbone"
+        )

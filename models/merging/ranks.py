@@ -1,0 +1,83 @@
+"""Exact order statistics of billions of numbers in constant memory: the k-th smallest, by counting bits.
+
+The bits of non-negative floats order as the floats do. Each pass over the inputs counts the next 16 bits of those that
+agree with what is known of the wanted value, so fp32 takes two passes and fp64 four, whatever the number of values.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_BITS = 16  # of a pass
+_INTEGERS = {torch.float32: (torch.int32, 31), torch.float64: (torch.int64, 63)}
+_FLOATS = {31: (np.int32, np.float32), 63: (np.int64, np.float64)}
+
+
+@dataclass
+class _Wanted:
+    rank: int  # 1-based, among those that agree with the prefix
+    prefix: int = 0
+    counts: Tensor | None = None
+
+
+@dataclass
+class Selection:
+    """The values at some ranks of several rows, found while their values pass by again and again."""
+
+    ranks: Sequence[Sequence[int]]  # per row, 1-based from the smallest
+    bits: int  # of a key
+    known: int = 0  # bits that former passes found
+    _wanted: list[list[_Wanted]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._wanted = [[_Wanted(rank) for rank in ranks] for ranks in self.ranks]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the values are known."""
+        return self.known == self.bits or not any(self.ranks)
+
+    def see(self, row: int, keys: Tensor) -> None:
+        """Count `keys`, non-negative integers of row `row`."""
+        rest = self.bits - self.known
+        taken = min(_BITS, rest)
+        for wanted in {w.prefix: w for w in self._wanted[row]}.values():
+            agreeing = keys if not self.known else keys[keys >> rest == wanted.prefix]
+            digits = (agreeing >> (rest - taken)) & ((1 << taken) - 1) if self.known else agreeing >> (rest - taken)
+            counts = torch.bincount(digits, minlength=1 << taken)
+            for same in self._wanted[row]:
+                if same.prefix == wanted.prefix:
+                    same.counts = counts if same.counts is None else same.counts + counts
+
+    def end_pass(self) -> None:
+        """All values have been seen once more."""
+        taken = min(_BITS, self.bits - self.known)
+        for wanted in (w for row in self._wanted for w in row):
+            below = torch.cumsum(wanted.counts, 0)
+            digit = int(torch.searchsorted(below, wanted.rank))
+            wanted.rank -= int(below[digit - 1]) if digit else 0
+            wanted.prefix, wanted.counts = wanted.prefix << taken | digit, None
+        self.known += taken
+
+    def found(self) -> list[list[int]]:
+        """Per row, the keys at its ranks."""
+        return [[w.prefix for w in row] for row in self._wanted]
+
+
+def magnitude_keys(values: Tensor) -> Tensor:
+    """Integers in the order of the magnitudes of `values`, which are changed in place."""
+    return values.abs_().view(_INTEGERS[values.dtype][0])
+
+
+def magnitude(key: int, bits: int) -> float:
+    """The magnitude that a key of `magnitude_keys` stands for."""
+    integer, floating = _FLOATS[bits]
+    return float(integer(key).view(floating))
+
+
+def key_bits(dtype: torch.dtype) -> int:
+    """How many bits a key of `magnitude_keys` has."""
+    return _INTEGERS[dtype][1]
