@@ -14,6 +14,7 @@ from flows import (
     cli_data,
     cli_duplicates,
     cli_lineage,
+    cli_merge_search,
     cli_schedule,
     cli_streams,
     environment,
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
 )
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_streams, cli_duplicates, cli_lineage,
-                 cli_schedule):  # fmt: skip
+                 cli_schedule, cli_merge_search):  # fmt: skip
     app.add_typer(commands.app)
 
 

@@ -22,6 +22,7 @@ from models.evaluation.report import (
     store_record,
 )
 from models.ledger import ledger
+from models.merging.trials import SearchReport
 from models.prices import StepCost
 from models.train import Expert
 from tasks.caching import uncached
@@ -77,3 +78,11 @@ def publish_report(record: ExperimentRecord) -> StreamReport:
     create_table_artifact(score_rows(record), key=f"{name}-scores", description="Scores after every step")
     log_report(record, written)
     return report
+
+
+@uncached(label="report of the search")
+def publish_search(report: SearchReport) -> None:
+    """Show the trials of a search over merges as a Prefect artifact."""
+    key = f"{report.experiment}-merges-{report.recipe}".lower().replace("_", "-")
+    description = f"Merges tried at step {report.step} of {report.recipe}, on validation images"
+    create_table_artifact(report.rows(), key=key, description=description)
