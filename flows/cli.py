@@ -12,6 +12,7 @@ from flows import (
     cli_budget,
     cli_captions,
     cli_data,
+    cli_diff,
     cli_duplicates,
     cli_lineage,
     cli_merge_search,
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_streams, cli_duplicates, cli_lineage,
+for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
                  cli_schedule, cli_merge_search):  # fmt: skip
     app.add_typer(commands.app)
 
