@@ -36,16 +36,17 @@ def main() -> None:
             prefect("--no-prompt", "deploy", "--all")  # again: nothing doubles
             names = sorted(d["name"] + " of " + d["entrypoint"] for d in post(url, "deployments/filter", {}))
             print("deployed:", *names, sep="\n  ")
-            assert len(names) == 3, names
+            assert len(names) == 4, names
             with worker():
                 run_and_check(url, Path(folder))
     print("proved")
 
 
 def run_and_check(url: str, folder: Path) -> None:
-    """Run the three deployments on a tiny experiment, and the first again."""
+    """Run the four deployments on a tiny experiment, and the stream again."""
     config, done = tiny_experiment(folder / "tiny.yaml"), {}
-    for deployment in ("ingest/demo", "continual-pretrain/demo", "continual-pretrain/demo", "evaluate/demo"):
+    stream = "continual-pretrain/demo"
+    for deployment in ("ingest/demo", stream, stream, "evaluate/demo", "merge-search/demo"):
         started = time.monotonic()
         prefect("deployment", "run", deployment, "--param", f"config={config}", "--watch")
         runs = post(url, "flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
@@ -55,7 +56,7 @@ def run_and_check(url: str, folder: Path) -> None:
         print(f"{deployment}: {runs[0]['state_name']}, {len(tasks)} tasks, {cached} re-used, {seconds:.0f} s")
         assert runs[0]["state_type"] == "COMPLETED", runs[0]["state"]
         done.setdefault(deployment, []).append(cached)
-    first, second = done["continual-pretrain/demo"]
+    first, second = done[stream]
     assert second > first, f"the second run re-used {second} tasks, the first already {first}"
     status = json.loads(
         subprocess.run([command("evergreen"), "status", "--json"], check=True, capture_output=True).stdout
@@ -98,6 +99,7 @@ def tiny_experiment(path: Path) -> Path:
     raw["start"] |= {"iterations": 4, "batch_size": 16}
     raw["stream"]["steps"] = 2
     raw["batch_size"], raw["budget"] = 16, {"kind": "iterations", "per_step": 2}
+    raw["evaluation"]["validation"] = {"share": 0.3}
     path.write_text(yaml.safe_dump(raw))
     return path
 

@@ -22,6 +22,7 @@ from models.captioning import AnyCaptioner
 from models.captioning.seeds import AnySeeds
 from models.captioning.writers import AnyWriter
 from models.merging import AnyTechnique
+from models.merging.search import AnySearch
 from models.schedules import AnySchedule
 from models.start import AnyStart
 from models.updates import AnyMethod
@@ -30,7 +31,8 @@ ROOT = Path(__file__).parents[1]
 README = "\n".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))))
 UNIONS = {"captioner": AnyCaptioner, "ordering": AnyOrdering, "source": AnySource, "budget": AnyBudget,
           "choice": AnyChoice, "seeds": AnySeeds, "writer": AnyWriter, "buffer": AnyBuffer, "pool": AnyPool,
-          "technique": AnyTechnique, "schedule": AnySchedule, "start": AnyStart, "method": AnyMethod}  # fmt: skip
+          "technique": AnyTechnique, "schedule": AnySchedule, "start": AnyStart, "method": AnyMethod,
+          "search": AnySearch}  # fmt: skip
 
 
 def members(union) -> list[type]:
@@ -55,7 +57,7 @@ def test_the_configurations_shown_are_valid(block):
 
 def test_every_command_shown_exists():
     known = set(typer.main.get_command(app).commands)
-    shown = set(re.findall(r"evergreen ([a-z]+)", "\n".join(blocks("") + inline())))
+    shown = set(re.findall(r"evergreen ([a-z]+(?:-[a-z]+)*)", "\n".join(blocks("") + inline())))
     assert shown and shown <= known and known <= shown
 
 
@@ -78,5 +80,6 @@ def test_every_variant_is_in_the_readme_and_in_a_file_of_its_kind(kind):
         "seeds.py",
         "budget.py",
         "start.py",
+        "search.py",
     }  # families small enough for one file
     assert Path(home).name in shared | {f"{name}.py"}
