@@ -25,7 +25,7 @@ from tasks.evaluate import evaluate_checkpoint
 from tasks.journal import journal
 from tasks.report import publish_search
 
-Over = Literal["pair", "all"]  # newest expert and what was deployed before it; all experts so far
+Over = Literal["pair", "all"]  # newest expert and what it is merged with; all experts so far
 DECIDING = ("seed", "sources", "pretraining", "captioners", "start", "stream", "batch_size", "budget")
 
 
@@ -72,14 +72,12 @@ def search_record(experiment: ExperimentConfig, name: str, record: ExperimentRec
     step = len(lived.steps) - 1 if step is None else step
     if not 0 <= step < len(lived.steps):
         raise ValueError(f"step {step} is not in a stream of {len(lived.steps)} steps, counted from 0")
-    over = over or ("pair" if recipe.merge.deploy == "ema" else "all")
-    spec = recipe.merge.model_copy(update={"init": "ft", "deploy": "ema" if over == "pair" else "all"})
+    spec = deploying(recipe.merge, over)
     history, expert = recorded(prepared.start, lived, step)
-    before = history.before(spec.includes_zs("ema"))
-    merged = [expert, before] if over == "pair" else history.with_expert(expert).members("all", spec.includes_zs("all"))
-    if None in merged or len(merged) < 2:
-        raise ValueError(f"nothing is merged at step {step} of {name}, but one expert; search at a later step")
-    candidates = (search or recipe.search or default_search(over == "pair")).candidates(experiment.seed)
+    merged = entering(history, expert, spec)
+    if len(merged) < 2:
+        raise ValueError(f"only one expert is merged at step {step} of {name}; search at a later step")
+    candidates = (search or recipe.search or default_search(spec.deploy != "all")).candidates(experiment.seed)
     check_number(candidates, len(merged))
     if spec.deploy == recipe.merge.deploy:
         candidates = _with(spec.technique, candidates)
@@ -88,6 +86,23 @@ def search_record(experiment: ExperimentConfig, name: str, record: ExperimentRec
     return SearchReport(experiment=run_name(experiment.name, experiment.seed), recipe=name, step=step,
                         merged=tuple(some.digest for some in merged), adaptation=tuple(adaptation),
                         retention=prepared.retention, trials=found)  # fmt: skip
+
+
+def deploying(spec: MergeSpec, over: Over | None) -> MergeSpec:
+    """The merge of `over` that is nearest to what `spec` deploys, by default that itself; the init has no part."""
+    if over is None:
+        over = "all" if spec.deploy == "all" else "pair"
+    with_zs = spec.deploy == "ft" and spec.includes_zs("ft")
+    deploy = "all" if over == "all" else "ft" if with_zs else "ema"
+    return spec.model_copy(update={"init": "ft", "deploy": deploy})
+
+
+def entering(history: History, expert: CheckpointRef, spec: MergeSpec) -> list[CheckpointRef]:
+    """What `spec` merges to deploy, if `expert` came after `history`."""
+    if spec.deploy == "ema":
+        before = history.before(spec.includes_zs("ema"))
+        return [expert, before] if before else [expert]
+    return list(history.with_expert(expert).members(spec.deploy, spec.includes_zs(spec.deploy)))
 
 
 def chosen_merge(experiment: ExperimentConfig, name: str, prepared: Prepared, history: History, expert: CheckpointRef,

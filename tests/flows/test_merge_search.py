@@ -12,9 +12,12 @@ from data_catalog import store
 from flows import cli
 from flows.continual import continual_pretrain
 from flows.experiment import as_yaml, parse
-from flows.merge_search import chosen_merge, merge_search
+from flows.merge_search import chosen_merge, deploying, entering, merge_search
+from models.checkpoints import CheckpointRef
 from models.evaluation import scoring
 from models.evaluation.report import load_record
+from models.merging.linear import Linear
+from models.merging.temporal import History, MergeSpec
 from tasks.journal import ALWAYS, journal
 from tests.flows.conftest import raw_experiment
 
@@ -124,6 +127,21 @@ def test_the_command_prints_what_it_found(home, monkeypatch, capsys, tmp_path):
     found = json.loads(capsys.readouterr().out)
     assert not end.value.code and sum(trial["is_best"] for trial in found["trials"]) == 1
     assert store.locate(next(trial["checkpoint"] for trial in found["trials"] if trial["is_best"]))
+
+
+@pytest.mark.parametrize("spec, over, merged", [
+    ({"deploy": "ema"}, None, "c2"),
+    ({"deploy": "ema"}, "all", "abc"),
+    ({"deploy": "all", "include_zs": True}, None, "0abc"),
+    ({"deploy": "ft"}, None, "c2"),
+    ({"deploy": "ft", "include_zs": True}, None, "0c"),
+    ({"deploy": "zs"}, "all", "abc"),
+])  # fmt: skip
+def test_what_a_search_merges_follows_what_the_recipe_deploys(spec, over, merged):
+    known = {letter: CheckpointRef(digest=f"sha256:{ord(letter):064x}", backbone="x") for letter in "0ab2c"}
+    history = History(pretrained=known["0"], experts=(known["a"], known["b"]), running=known["2"])
+    found = entering(history, known["c"], deploying(MergeSpec(technique=Linear(), **spec), over))
+    assert found == [known[letter] for letter in merged]
 
 
 @pytest.mark.parametrize("raw, arguments, message", [
