@@ -34,7 +34,19 @@ class StoredStatistics:
                 f"the statistics have no tensor in common with the experts, or others ({sorted(strangers)[:3]}): give "
                 "those of checkpoints of the same backbone"
             )
+        found._check_shapes(inputs)
         return found
+
+    def _check_shapes(self, inputs: Inputs) -> None:
+        for name in sorted(self._names):
+            shape = inputs.layout[name].shape
+            wanted = (shape[-1], shape[-1]) if self._whole and shape else shape
+            for number, source in enumerate(self._sources):
+                if (found := source.layout[name].shape) != wanted:
+                    raise ValueError(
+                        f"the statistics of expert {number} have {name!r} of shape {found}, expected {wanted}: give "
+                        "those of this kind, taken of that expert"
+                    )
 
     def needs_whole(self, name: str) -> bool:
         """Whether the tensor must come in one part."""

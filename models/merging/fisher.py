@@ -1,0 +1,44 @@
+"""Fisher merging: Matena and Raffel 2021, arXiv 2111.09832, section 3, Eq. 2.
+
+In place of the paper's lower bound on the information, `damping` is added to it, so that what no expert needs becomes
+the weighted mean without a jump.
+"""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from models.merging.linear import weighted
+from models.merging.parts import Part
+from models.merging.technique import Found, Technique, total
+
+
+class Fisher(Technique):
+    """The mean of the experts, each weight counting as much as its expert's data needs it."""
+
+    kind: Literal["fisher"] = "fisher"
+    USES_BASE: ClassVar[bool] = False
+    USES_STATISTICS: ClassVar[str | None] = "fisher"
+    damping: float = Field(1e-12, ge=1e-30)  # a squared gradient: below it, experts count alike
+
+    def combine(self, part: Part, found: Found) -> Tensor:
+        """Each weight by its information; the weighted mean of tensors without any, such as running statistics.
+
+        Raises ValueError for information that is negative or not finite.
+        """
+        if len(part.experts) == 1:
+            return part.experts[0]
+        shares = self.shares(len(part.experts))
+        if part.statistics is None:
+            return weighted(part.experts, shares)
+        trust = part.statistics  # [n, size], read for this part alone
+        if not bool(((trust >= 0) & (trust < float("inf"))).all()):
+            raise ValueError(
+                f"the Fisher information of {part.name!r} has values that are negative or not finite; collect it again"
+            )
+        trust.add_(self.damping)
+        for row, share in zip(trust, shares, strict=True):
+            row.mul_(share)
+        trust.div_(total(trust))
+        return total(part.experts.mul_(trust))
