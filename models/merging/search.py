@@ -98,8 +98,9 @@ def default_search(of_pair: bool) -> Grid:
 
 
 def check_number(techniques: Iterable[AnyTechnique], picks: int) -> None:
-    """Raises ValueError that names the first technique which cannot merge so many checkpoints."""
+    """Raises ValueError that names the first technique which cannot merge so many checkpoints alone."""
     for technique in techniques:
+        _check_statistics(technique)
         if technique.EXPERTS not in (None, picks):
             raise ValueError(
                 f"{technique.kind} merges {technique.EXPERTS} checkpoints, but the search would give it {picks}; "
@@ -109,13 +110,14 @@ def check_number(techniques: Iterable[AnyTechnique], picks: int) -> None:
 
 
 def check_fit(spec: MergeSpec, techniques: Iterable[AnyTechnique]) -> None:
-    """Raises ValueError unless `spec` deploys a merge, and each of `techniques` can make it."""
+    """Raises ValueError unless `spec` deploys a merge, and its technique and each of `techniques` can make it."""
     if spec.deploy not in ("ema", "all") and not (spec.deploy == "ft" and spec.includes_zs("ft")):
         raise ValueError(
             f"`search` looks for the merge to deploy, but `merge.deploy` is {spec.deploy}, which is none: deploy ema "
             "or all, or set `merge.include_zs`"
         )
-    for technique in techniques:
+    for technique in (spec.technique, *techniques):
+        _check_statistics(technique)
         if spec.deploy != "all":
             check_number((technique,), 2)
         elif technique.EXPERTS is not None:
@@ -124,6 +126,13 @@ def check_fit(spec: MergeSpec, techniques: Iterable[AnyTechnique]) -> None:
             MergeSpec.model_validate({**spec.model_dump(exclude={"preset"}), "technique": technique.model_dump()})
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"]) from error
+
+
+def _check_statistics(technique: AnyTechnique) -> None:
+    if technique.USES_STATISTICS is not None:
+        raise ValueError(
+            f"{technique.kind} needs statistics of what it merges, which a search does not collect: leave it out"
+        )
 
 
 def settings_of(technique: AnyTechnique) -> dict[str, Any]:

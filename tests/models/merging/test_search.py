@@ -5,9 +5,11 @@ import math
 import pytest
 from pydantic import TypeAdapter
 
+from models.merging.fisher import Fisher
 from models.merging.linear import Linear
-from models.merging.search import AnySearch, Grid, Range, Sampled, check_number, default_search, settings_of
+from models.merging.search import AnySearch, Grid, Range, Sampled, check_fit, check_number, default_search, settings_of
 from models.merging.slerp import Slerp
+from models.merging.temporal import MergeSpec
 from models.merging.ties import Ties
 
 TIES = {"kind": "ties", "density": {"low": 0.1, "high": 0.9}, "scale": {"low": 0.01, "high": 1, "log": True}}
@@ -86,6 +88,28 @@ def test_a_candidate_for_another_number_of_checkpoints_is_refused(technique):
     check_number((technique,), 2)
     with pytest.raises(ValueError, match="2"):
         check_number((technique,), 3)
+
+
+@pytest.mark.parametrize("check", [lambda t: check_number([t], 2), lambda t: check_fit(MergeSpec(deploy="ema"), [t])],
+                         ids=["flow", "stream"])  # fmt: skip
+def test_a_candidate_that_needs_statistics_is_refused(check):
+    with pytest.raises(ValueError, match="fisher needs statistics of what it merges"):
+        check(Fisher())
+
+
+@pytest.mark.parametrize("spec, technique, message", [
+    ({"deploy": "zs"}, Linear(), "`merge.deploy` is zs, which is none"),
+    ({"deploy": "ema", "technique": Linear()}, Linear(weights=(0.2, 0.3, 0.5)), "3 merge weights"),
+    ({"deploy": "all", "technique": Linear()}, Linear(weights=(0.5, 0.5)), "growing number of weights"),
+    ({"deploy": "all", "technique": Linear()}, Slerp(), "slerp merges 2 checkpoints, but"),
+])  # fmt: skip
+def test_a_candidate_that_the_recipe_could_not_deploy_is_refused(spec, technique, message):
+    with pytest.raises(ValueError, match=message):
+        check_fit(MergeSpec(**spec), [technique])
+
+
+def test_a_merge_with_the_pretrained_weights_can_be_searched_for():
+    check_fit(MergeSpec(deploy="ft", include_zs=True), [Slerp(), Linear(weights=(0.5, 0.5)), Ties()])
 
 
 def test_the_default_searches_fit_what_they_are_for():
