@@ -49,13 +49,21 @@ class Spanning(Technique):
 
 
 _BLOCK = 1024  # values that are multiplied at once: the order of additions does not depend on threads
+_CACHED = 64 * _BLOCK  # values of a row that are doubles at a time, few enough to stay near the processor
 
 
 def inner_products(rows: Tensor, before: Tensor | None = None) -> Tensor:
     """[n, n] of rows [n, size], fp64, added to those `before`: the same bits with any threads and parts of blocks."""
-    padded = torch.nn.functional.pad(rows.double(), (0, -rows.shape[1] % _BLOCK))
-    blocks = padded.view(len(rows), -1, _BLOCK).transpose(0, 1)  # [blocks, n, values]
-    products = torch.bmm(blocks, blocks.transpose(1, 2)).cpu()
-    if before is not None:
-        products = torch.cat([before[None], products])
-    return products.cumsum(0)[-1]  # one after the other
+    count, size = rows.shape
+    length = min(_CACHED if rows.device.type == "cpu" else size, size)
+    doubles = rows.new_empty((count, length + -length % _BLOCK), dtype=torch.float64)
+    for start in range(0, size, length):
+        stop = min(start + length, size)
+        doubles[:, : stop - start] = rows[:, start:stop]
+        doubles[:, stop - start :] = 0
+        blocks = doubles.view(count, -1, _BLOCK).transpose(0, 1)  # [blocks, n, values]
+        products = torch.bmm(blocks, blocks.transpose(1, 2)).cpu()
+        if before is not None:
+            products = torch.cat([before[None], products])
+        before = products.cumsum(0)[-1]  # one after the other
+    return before
