@@ -4,11 +4,12 @@ arXiv 2312.06795, section 3. With magnitudes sorted ascending a_0..a_{N-1}, thos
 ends included: kb = int(N (1 - density)), kt = int(N gamma), as in the code of TIME, arXiv 2412.06712.
 """
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from models.merging.parts import Part
-from models.merging.technique import Found, TaskVectorTechnique, density_field, dropped
+from models.merging.technique import Found, TaskVectorTechnique, density_field, dropped, keep_from
 
 
 class Masking(TaskVectorTechnique):
@@ -31,6 +32,6 @@ class Masking(TaskVectorTechnique):
         """Task vectors [n, size] without their smallest and largest entries."""
         part.experts.sub_(part.base)
         for row, (low, high) in zip(part.experts, found.thresholds[part.group], strict=True):
-            sizes = row.abs()
-            row.masked_fill_((sizes < low).logical_or_(sizes > high), 0)
+            keep_from(row, low)
+            row.sub_(torch.hardshrink(row, high))  # what is larger goes
         return part.experts

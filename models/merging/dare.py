@@ -44,7 +44,8 @@ class Dropping(TaskVectorTechnique):
         if self.density == 1:
             return part.experts
         for expert, row in enumerate(part.experts):
-            row.masked_fill_(self._drawn(part, expert, found) < self._threshold(part.group, expert, found), 0)
+            above = self._drawn(part, expert, found).sub_(self._threshold(part.group, expert, found) - 1)
+            row.mul_(above.clamp_(0, 1).to(row.dtype))  # 1 where it stays
         return part.experts.div_(self.density)
 
     def _threshold(self, group: str, expert: int, found: Found) -> int:

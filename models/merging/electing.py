@@ -1,7 +1,7 @@
 """What TIES and its relatives share: a sign is elected per weight, and the experts that agree with it are combined.
 
 Yadav et al. 2023, arXiv 2306.01708, Algorithm 1. A weight whose sum is exactly 0 takes the sign of the majority of all
-weights of its half, which is known only in the end: if there are such, their half is combined once more. Where that
+weights of its half, which is known only in the end: they are written then. Where that
 is a draw too, it counts as negative, as in the authors' code.
 """
 
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from models.merging.parts import Part
-from models.merging.technique import Found, TaskVectorTechnique, total
+from models.merging.technique import Found, Patch, TaskVectorTechnique, total
+
+MOST_PATCHES = 1_000_000  # of a half of the model; where there are more, the half is combined once more
 
 
 class Electing(TaskVectorTechnique):
@@ -29,14 +31,16 @@ class Electing(TaskVectorTechnique):
 
     def combine(self, part: Part, found: Found) -> Tensor:
         """The base and what the agreeing experts make of each weight."""
-        return self.onto(part, self.agreed(self.pruned(part, found), part.group, found), found)
-
-    def agreed(self, vectors: Tensor, group: str, found: Found) -> Tensor:
-        """Mean, sum or largest of the entries of `vectors` [n, size] that have the elected sign, which they lose."""
+        vectors = self.pruned(part, found)
         sign = total(vectors).sign_()
-        self._count(sign, vectors, group, found)
-        if majority := found.majority.get(group):
-            sign.masked_fill_(sign == 0, float(majority))
+        if part.group in found.majority:
+            sign.masked_fill_(sign == 0, float(found.majority[part.group]))
+        else:
+            self._note(part, vectors, sign, found)
+        return self.onto(part, self.agreed(vectors, sign), found)
+
+    def agreed(self, vectors: Tensor, sign: Tensor) -> Tensor:
+        """Mean, sum or largest of the entries of `vectors` [n, size], which are used up, that have the sign [size]."""
         result = sign.new_zeros(sign.shape)
         count = sign.new_zeros(sign.shape)
         for row in vectors:
@@ -51,13 +55,22 @@ class Electing(TaskVectorTechnique):
             result.div_(count.clamp_(min=1))
         return result.mul_(sign)
 
-    @staticmethod
-    def _count(sign: Tensor, vectors: Tensor, group: str, found: Found) -> None:
-        if group in found.majority:
-            return
+    def _note(self, part: Part, vectors: Tensor, sign: Tensor, found: Found) -> None:
+        """Count the signs; keep what the few weights would become that have none, under either majority."""
+        group = part.group
         found.signs[group] = found.signs.get(group, 0) + int(sign.sum())  # exact: a part is far below 2^24 values
-        still = sign == 0
-        moved = torch.zeros_like(still)
-        for row in vectors:
-            moved |= row != 0
-        found.cancelled[group] = found.cancelled.get(group, 0) + int((moved & still).sum())
+        moved = vectors[0].abs()
+        for row in vectors[1:]:
+            moved.add_(row.abs())
+        cancelled = moved.sign_().sub_(sign.abs())  # 1 where something moved and no sign won, else 0
+        count = int(cancelled.sum())
+        found.cancelled[group] = found.cancelled.get(group, 0) + count
+        if not count or found.cancelled[group] > MOST_PATCHES:
+            return
+        where = cancelled.nonzero()[:, 0]
+        small = part._replace(base=part.base[where])
+        positive, negative = (
+            self.onto(small, self.agreed(vectors[:, where], torch.full_like(sign[where], value)), found)
+            for value in (1.0, -1.0)
+        )
+        found.patches.setdefault(group, []).append(Patch(part.name, where + part.start, positive, negative))

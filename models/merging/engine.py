@@ -4,6 +4,7 @@ Memory holds a few parts and nothing else, however many experts there are and ho
 the number of threads.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from data_catalog.store_files import replacing
+from models.merging.electing import MOST_PATCHES
 from models.merging.parts import InMemory, Inputs, Part, Source
 from models.merging.ranks import Selection
 from models.merging.spanning import Spanning
@@ -115,10 +117,7 @@ class _Merge:
             return
         surveys = self._rank(0.6)
         self._combine(self.inputs.floats, put, 1 - surveys)
-        if groups := [group for group, count in self.found.cancelled.items() if count]:
-            self.found.majority = {group: 1 if total > 0 else -1 for group, total in self.found.signs.items()}
-            again = [name for name in self.inputs.floats if self.inputs.groups[name] in groups]
-            self._combine(again, put, 0.0)
+        self._settle(put)
 
     def _is_single(self) -> bool:
         """Whether there is one expert only, of a technique that returns it as it is."""
@@ -127,6 +126,22 @@ class _Merge:
     def _combine(self, names: Sequence[str], put: Put, share: float) -> None:
         for part in self._parts(names, share, self._with_base):
             self._put(put, part, self.technique.combine(part, self.found))
+
+    def _settle(self, put: Put) -> None:
+        """Write the values that take the sign of the majority of their half, which is known now."""
+        found = self.found
+        found.majority = {group: 1 if total > 0 else -1 for group, total in found.signs.items()}
+        for group, count in found.cancelled.items():
+            if count > MOST_PATCHES:
+                self._combine([name for name in self.inputs.floats if self.inputs.groups[name] == group], put, 0.0)
+                continue
+            for patch in found.patches.get(group, ()):
+                values = patch.positive if found.majority[group] > 0 else patch.negative
+                for at, value in zip(patch.positions.tolist(), values.to(self._kind(patch.name)), strict=True):
+                    put(patch.name, at, value[None])
+
+    def _kind(self, name: str) -> torch.dtype:
+        return self.newest.layout[name].dtype
 
     def _span(self, put: Put) -> None:
         """Tensor by tensor: inner products first, then the combination; one that is a single part is read once."""
@@ -189,15 +204,17 @@ class _Merge:
                     self._progress(min(1.0, self._shown))
 
     def _put(self, put: Put, part: Part, values: Tensor) -> None:
-        if not bool(torch.isfinite(values).all()):
+        if not math.isfinite(values.sum()):  # many times faster than to look at each
             values = self._explained(part, values)
-        put(part.name, part.start, values.to(self.newest.layout[part.name].dtype))
+        put(part.name, part.start, values.to(self._kind(part.name)))
 
     def _explained(self, part: Part, values: Tensor) -> Tensor:
         """`values` with what is not finite in all experts alike, such as a mask; raises ValueError for all else."""
         stop = part.start + len(values)
         rows = [source.read(part.name, part.start, stop).to(values) for source in self.inputs.experts]
         odd = ~torch.isfinite(values)
+        if not bool(odd.any()):
+            return values  # finite ones whose sum is not
         if all(bool((row[odd] == rows[0][odd]).all()) for row in rows):
             return torch.where(odd, rows[0], values)
         bad = [i for i, row in enumerate(rows) if not bool(torch.isfinite(row).all())]

@@ -17,10 +17,16 @@ class Magmax(TaskVectorTechnique):
     def combine(self, part: Part, found: Found) -> Tensor:
         """The base and the largest entries."""
         vectors = self.vectors(part)
-        largest = vectors[0].clone()
-        size = largest.abs()
+        highest, lowest = vectors[0].clone(), vectors[0].clone()
         for row in vectors[1:]:
-            own = row.abs()
-            torch.where(own > size, row, largest, out=largest)
-            torch.maximum(size, own, out=size)
+            torch.maximum(highest, row, out=highest)
+            torch.minimum(lowest, row, out=lowest)
+        balance = highest + lowest  # above 0 where the highest is the largest
+        largest = torch.where(balance > 0, highest, lowest)
+        if (drawn := ((balance == 0) & (highest > 0)).nonzero()[:, 0]).numel():
+            largest[drawn] = _first_of_largest(vectors[:, drawn])
         return self.onto(part, largest, found)
+
+
+def _first_of_largest(vectors: Tensor) -> Tensor:
+    return vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True))[0]

@@ -15,7 +15,8 @@ from models.tensor_files import Entry
 from models.towers import tower_of
 
 BLOCK = 65_536  # values; parts are multiples of it, so that sums over blocks are those of the whole tensor
-_PART_BYTES = 48_000_000  # of all inputs together
+_PART_BYTES = 48_000_000  # of all inputs together, at most
+_LONGEST = 8 * BLOCK  # values of each input: what a core's caches hold while they are combined
 _AHEAD = 2  # parts that are read while one is computed
 
 
@@ -85,30 +86,36 @@ class Inputs:
     def part_length(self, with_base: bool = True) -> int:
         """How many values of each input a part has at most."""
         count = len(self.experts) + with_base
-        return max(BLOCK, _PART_BYTES // (self.dtype.itemsize * count) // BLOCK * BLOCK)
+        return min(_LONGEST, max(BLOCK, _PART_BYTES // (self.dtype.itemsize * count) // BLOCK * BLOCK))
 
     def parts(self, names: Sequence[str], with_base: bool = True, whole: bool = False) -> Iterator[Part]:
         """The tensors `names` in parts, read ahead; `whole`: each in one."""
         sizes = {name: self.layout[name].numel for name in names}
         length = max(sizes.values(), default=1) if whole else self.part_length(with_base)
+        count = len(self.experts) + with_base
         jobs = ((n, start, min(start + length, size)) for n, size in sizes.items() for start in range(0, size, length))
+        memory: deque[Tensor] = deque()  # of parts that are done with: fresh pages cost as much as reading
         with ThreadPoolExecutor(_AHEAD, thread_name_prefix="merge-read") as pool:
             waiting: deque = deque()
-            for job in jobs:
-                waiting.append(pool.submit(self._part, *job, with_base))
+            for name, start, stop in jobs:
+                room = memory.popleft() if memory else torch.empty(count * length, dtype=self.dtype)
+                waiting.append((pool.submit(self._part, name, start, stop, with_base, room), room))
                 if len(waiting) > _AHEAD:
-                    yield waiting.popleft().result()
+                    part, room = waiting.popleft()
+                    yield part.result()
+                    memory.append(room)
             while waiting:
-                yield waiting.popleft().result()
+                yield waiting.popleft()[0].result()
 
-    def _part(self, name: str, start: int, stop: int, with_base: bool) -> Part:
-        base = None
-        if with_base and self.base is not None:
-            base = torch.empty(stop - start, dtype=self.dtype)
-            self._fill(base, self.base, name, start)
-        experts = torch.empty(len(self.experts), stop - start, dtype=self.dtype)
+    def _part(self, name: str, start: int, stop: int, with_base: bool, room: Tensor) -> Part:
+        size, count = stop - start, len(self.experts)
+        experts = room[: count * size].view(count, size)
         for row, source in zip(experts, self.experts, strict=True):
             self._fill(row, source, name, start)
+        base = None
+        if with_base and self.base is not None:
+            base = room[count * size : (count + 1) * size]
+            self._fill(base, self.base, name, start)
         if self._device != "cpu":
             base, experts = None if base is None else base.to(self._device), experts.to(self._device)
         return Part(name, self.groups[name], self.layout[name].shape, start, base, experts)

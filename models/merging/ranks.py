@@ -44,13 +44,11 @@ class Selection:
         """Count `keys`, non-negative integers of row `row`."""
         rest = self.bits - self.known
         taken = min(_BITS, rest)
-        for wanted in {w.prefix: w for w in self._wanted[row]}.values():
-            agreeing = keys if not self.known else keys[keys >> rest == wanted.prefix]
-            digits = (agreeing >> (rest - taken)) & ((1 << taken) - 1) if self.known else agreeing >> (rest - taken)
-            counts = torch.bincount(digits, minlength=1 << taken)
-            for same in self._wanted[row]:
-                if same.prefix == wanted.prefix:
-                    same.counts = counts if same.counts is None else same.counts + counts
+        for prefix in {wanted.prefix for wanted in self._wanted[row]}:
+            counts = _counted(keys, prefix, rest, taken, is_first=not self.known)
+            for wanted in self._wanted[row]:
+                if wanted.prefix == prefix:
+                    wanted.counts = counts if wanted.counts is None else wanted.counts + counts
 
     def end_pass(self) -> None:
         """All values have been seen once more."""
@@ -65,6 +63,17 @@ class Selection:
     def found(self) -> list[list[int]]:
         """Per row, the keys at its ranks."""
         return [[w.prefix for w in row] for row in self._wanted]
+
+
+def _counted(keys: Tensor, prefix: int, rest: int, taken: int, is_first: bool) -> Tensor:
+    """How often each value of the next `taken` bits occurs among `keys` whose bits above `rest` are `prefix`."""
+    if is_first:
+        return torch.bincount(keys >> (rest - taken), minlength=1 << taken)
+    # keys outside are moved into one bin below and one above, which is faster than to leave them out
+    first, bin_size = prefix << rest, 1 << (rest - taken)
+    beyond = min(first + (1 << rest), torch.iinfo(keys.dtype).max)
+    digits = keys.clamp(first - bin_size, beyond).sub_(first - bin_size).bitwise_right_shift_(rest - taken)
+    return torch.bincount(digits, minlength=(1 << taken) + 2)[1 : (1 << taken) + 1]
 
 
 def magnitude_keys(values: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ class TallMasks(Summing):
         if self.votes:
             count = together.new_zeros(together.shape)
             for row in vectors:
-                count.add_(row.abs() > self.mask_lambda * (together - row).abs())
-            together.masked_fill_(count < self.votes, 0)
+                ahead = row.abs().sub_((together - row).abs_(), alpha=self.mask_lambda)
+                count.add_(ahead.sign_().clamp_(min=0))
+            together.mul_(count.sub_(self.votes - 1).clamp_(0, 1))
         return self.onto(part, together, found)

@@ -5,8 +5,9 @@ Experts are given oldest first where their order matters. Nothing is remembered 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -16,6 +17,15 @@ from models.merging.parts import Part
 from models.merging.ranks import key_bits, magnitude, magnitude_keys
 from models.merging.recency import Recency, shares_of
 from models.weights import Weights
+
+
+class Patch(NamedTuple):
+    """Values of a tensor that depend on what is known only after the last part."""
+
+    name: str
+    positions: Tensor  # in the flat tensor
+    positive: Tensor  # where the majority is positive
+    negative: Tensor
 
 
 @dataclass
@@ -29,6 +39,7 @@ class Found:
     thresholds: dict[str, list[list[float]]] = field(default_factory=dict)  # half -> per expert the values at `ranks`
     signs: dict[str, int] = field(default_factory=dict)  # half -> sum of the elected signs
     cancelled: dict[str, int] = field(default_factory=dict)  # half -> values without an elected sign though some moved
+    patches: dict[str, list[Patch]] = field(default_factory=dict)  # half -> what those would become, if they are few
     majority: dict[str, int] = field(default_factory=dict)  # half -> the sign that those take
 
 
@@ -139,6 +150,13 @@ def total(rows: Tensor) -> Tensor:
     for row in rows[1:]:
         result.add_(row)
     return result
+
+
+def keep_from(row: Tensor, threshold: float) -> None:
+    """Set what is smaller in magnitude than `threshold` to 0, in place."""
+    below = torch.nextafter(torch.tensor(threshold, dtype=row.dtype), torch.tensor(0.0, dtype=row.dtype))
+    if threshold > 0:
+        torch.hardshrink(row, float(below), out=row)
 
 
 def density_field(default: float) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.merging.electing import Electing
 from models.merging.parts import Part
-from models.merging.technique import Found, density_field, dropped
+from models.merging.technique import Found, density_field, dropped, keep_from
 
 
 class Ties(Electing):
@@ -31,5 +31,5 @@ class Ties(Electing):
         part.experts.sub_(part.base)
         for row, thresholds in zip(part.experts, found.thresholds[part.group], strict=True):
             for threshold in thresholds:
-                row.masked_fill_(row.abs() < threshold, 0)
+                keep_from(row, threshold)
         return self.weighed(part.experts)

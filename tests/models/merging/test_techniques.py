@@ -2,7 +2,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from models.merging import AnyTechnique
+from models.merging import AnyTechnique, electing, engine
 from models.merging.lines import Lines
 
 BASE = {"w": [1, -1, 0.5, 0, 2, -0.5, 1.5, 0.25, -2, 0.75], "s": 4.6}
@@ -190,7 +190,10 @@ def test_tied_tensors_stay_tied(kind):
     assert torch.equal(merged["a.w"], merged["z.w"]) and not torch.equal(merged["a.w"], base["a.w"])
 
 
-def test_exact_cancellation_takes_the_sign_of_the_majority_of_its_half():
+@pytest.mark.parametrize("most", [engine.MOST_PATCHES, 0])
+def test_exact_cancellation_takes_the_sign_of_the_majority_of_its_half(monkeypatch, most):
+    monkeypatch.setattr(engine, "MOST_PATCHES", most)
+    monkeypatch.setattr(electing, "MOST_PATCHES", most)
     base = {"w": torch.zeros(4), "visual.w": torch.zeros(2)}
     experts = [
         {"w": torch.tensor([1.0, -3.0, -3.0, 2.0]), "visual.w": torch.tensor([1.0, 5.0])},
