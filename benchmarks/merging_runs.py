@@ -86,17 +86,23 @@ def stacked(folder: str, experts: int, technique: dict, output: str) -> dict:
 
 
 def compare(folder: str, left: str, right: str) -> dict:
-    """The largest difference of any entry, and the ratio of the lengths of the two task vectors."""
+    """The largest difference of any entry and where it is, and the ratio of the lengths of the two task vectors.
+
+    Tensors of one number are left out, such as the logit scale: techniques that go by angles interpolate it here.
+    """
     from safetensors import safe_open
 
-    largest, lengths = 0.0, [0.0, 0.0]
+    largest, where, lengths = 0.0, "", [0.0, 0.0]
     with safe_open(base_of(Path(folder)), "pt") as base, safe_open(left, "pt") as a, safe_open(right, "pt") as b:
         for name in base.keys():  # noqa: SIM118 - no mapping
             one, other = a.get_tensor(name), b.get_tensor(name)
-            largest = max(largest, (one - other).abs().max().item())
+            if one.numel() == 1:
+                continue
+            if (furthest := (one - other).abs().max().item()) > largest:
+                largest, where = furthest, name
             for index, tensor in enumerate((one, other)):
                 lengths[index] += (tensor - base.get_tensor(name)).double().square().sum().item()
-    return {"difference": largest, "length_ratio": math.sqrt(lengths[0] / lengths[1])}
+    return {"difference": largest, "where": where, "length_ratio": math.sqrt(lengths[0] / lengths[1])}
 
 
 def stream(folder: str, steps: int, parameters: float, technique: dict) -> dict:
@@ -121,11 +127,12 @@ def stream(folder: str, steps: int, parameters: float, technique: dict) -> dict:
 
 
 def timed(merge: Callable[[], None]) -> dict:
-    """Seconds and the peak memory of the process so far; GB are 10^9 bytes."""
-    begin = time.perf_counter()
+    """Seconds on the clock and of all cores, and the peak memory of the process so far; GB are 10^9 bytes."""
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     merge()
-    seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - begin_cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gb": peak}
 
 
 def _technique(fields: dict):
