@@ -17,6 +17,7 @@ from flows import (
     cli_lineage,
     cli_merge_search,
     cli_schedule,
+    cli_statistics,
     cli_streams,
     environment,
 )
@@ -31,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
 )
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
-                 cli_schedule, cli_merge_search):  # fmt: skip
+                 cli_schedule, cli_merge_search, cli_statistics):  # fmt: skip
     app.add_typer(commands.app)
 
 
