@@ -49,13 +49,13 @@ class Spanning(Technique):
 
 
 _BLOCK = 1024  # values that are multiplied at once: the order of additions does not depend on threads
-_CACHED = 64 * _BLOCK  # values of a row that are doubles at a time, few enough to stay near the processor
+_DOUBLES = 256 * _BLOCK  # values of a row that are doubles at a time: in memory that is taken once
 
 
 def inner_products(rows: Tensor, before: Tensor | None = None) -> Tensor:
     """[n, n] of rows [n, size], fp64, added to those `before`: the same bits with any threads and parts of blocks."""
     count, size = rows.shape
-    length = min(_CACHED if rows.device.type == "cpu" else size, size)
+    length = min(_DOUBLES if rows.device.type == "cpu" else size, size)
     doubles = rows.new_empty((count, length + -length % _BLOCK), dtype=torch.float64)
     for start in range(0, size, length):
         stop = min(start + length, size)
