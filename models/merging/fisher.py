@@ -6,6 +6,7 @@ the weighted mean without a jump.
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -33,12 +34,16 @@ class Fisher(Technique):
         if part.statistics is None:
             return weighted(part.experts, shares)
         trust = part.statistics  # [n, size], read for this part alone
-        if not bool(((trust >= 0) & (trust < float("inf"))).all()):
+        least, most = torch.aminmax(trust)  # both are NaN if any is
+        if not (bool(least >= 0) and bool(most < float("inf"))):
             raise ValueError(
                 f"the Fisher information of {part.name!r} has values that are negative or not finite; collect it again"
             )
         trust.add_(self.damping)
-        for row, share in zip(trust, shares, strict=True):
-            row.mul_(share)
-        trust.div_(total(trust))
-        return total(part.experts.mul_(trust))
+        if self.weights is not None:
+            for row, share in zip(trust, shares, strict=True):
+                row.mul_(share)
+        merged = part.experts[0].mul_(trust[0])
+        for expert, row in zip(part.experts[1:], trust[1:], strict=True):
+            merged.addcmul_(expert, row)
+        return merged.div_(total(trust))
