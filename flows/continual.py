@@ -10,7 +10,7 @@ from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
 from flows.ingest import ingest_sources
 from flows.merge_search import chosen_merge
-from flows.merging import advanced, merged_per_step, picked
+from flows.merging import advanced, measured, merged_per_step, picked
 from flows.preparing import Prepared, prepare
 from models.budget import Mafs
 from models.checkpoints import CheckpointRef
@@ -81,7 +81,8 @@ def live(experiment: ExperimentConfig, name: str, prepared: Prepared) -> RecipeR
                                 **used(recipe.update, prepared.start, memory, steps))  # fmt: skip
         past, memory = history.before(merging.includes_zs("ema")), expert.memory
         merging = chosen_merge(experiment, name, prepared, history, expert.checkpoint, step)
-        history = advanced(history, merging, expert.checkpoint, experiment.seed, name, step)
+        statistics = measured(merging, recipe.update, expert.checkpoint, data, experiment.seed, name)
+        history = advanced(history, merging, expert.checkpoint, experiment.seed, name, step, statistics)
         deployed = picked(history, merging, merging.deploy, experiment.seed, name, step)
         scores = evaluate_checkpoint.submit(deployed, list(prepared.eval_sets), f"{name} step {step}")
         records += settle(experiment, name, prepared, cost, waiting)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from data_catalog.refs import Spec
 from data_catalog.store import locate, writing
@@ -16,6 +16,7 @@ from models.checkpoints import CheckpointRef
 from models.merging import AnyTechnique, Linear
 from models.merging.engine import merge_files
 from models.merging.presets import PRESETS
+from models.merging.statistics import StatisticsRef
 
 Anchor = Literal["zs", "ft", "ema", "all"]  # pretrained weights, latest expert, running merge, one merge of all experts
 
@@ -31,6 +32,7 @@ class MergeSpec(Spec):
     deploy: Anchor = "ft"
     include_zs: bool | None = None  # the pretrained weights are one of those merged; null: of the running merge only
     technique: AnyTechnique = Linear(weights=(0.1, 0.9))  # (expert, running): the paper's w = 0.9 on the old weights
+    statistics_samples: int = Field(2048, ge=1)  # draws of each step, for techniques that weigh experts by their data
 
     @model_validator(mode="before")
     @classmethod
@@ -54,6 +56,16 @@ class MergeSpec(Spec):
             )
         if len(weights) != 2 and (self.needs_running or self.include_zs):
             raise ValueError(f"{len(weights)} merge weights, expected two: expert, and what it is merged with")
+        return self
+
+    @model_validator(mode="after")
+    def _pretrained_weights_have_statistics(self) -> "MergeSpec":
+        merging = [anchor for anchor in ("ema", "ft", "all") if anchor in (self.init, self.deploy)]
+        if self.technique.USES_STATISTICS and any(self.includes_zs(anchor) for anchor in merging):
+            raise ValueError(
+                f"`{self.technique.kind}` weighs each expert by the data of its step, and the pretrained weights have "
+                "none: set `include_zs: false`"
+            )
         return self
 
     @property
@@ -90,6 +102,7 @@ class History(Spec):
     pretrained: CheckpointRef
     experts: tuple[CheckpointRef, ...] = ()  # oldest first, straight after their updates
     running: CheckpointRef | None = None  # none before the first merge
+    statistics: dict[str, StatisticsRef] = Field(default_factory=dict)  # by the digest of the checkpoint they are of
 
     @classmethod
     def start(cls, pretrained: CheckpointRef) -> "History":
@@ -117,9 +130,19 @@ class History(Spec):
         """The running merge that the next expert enters; none where it is the first member."""
         return self.running or (self.pretrained if include_zs else None)
 
+    def with_statistics(self, statistics: StatisticsRef | None) -> "History":
+        """The history with the statistics of a checkpoint, if there are some."""
+        if statistics is None:
+            return self
+        return self.model_copy(update={"statistics": {**self.statistics, statistics.checkpoint.digest: statistics}})
+
     def with_expert(self, expert: CheckpointRef, running: CheckpointRef | None = None) -> "History":
         """The history after a step that ended in `expert` and, where there is one, the running merge `running`."""
         return self.model_copy(update={"experts": (*self.experts, expert), "running": running})
+
+    def with_running(self, running: CheckpointRef) -> "History":
+        """The history whose running merge is `running`."""
+        return self.model_copy(update={"running": running})
 
 
 def merge(

@@ -89,6 +89,19 @@ def test_a_changed_recipe_runs_alone(home):
     assert ran == {f"{stage} plain step {step}" for stage in ("update", "evaluate") for step in (0, 1)}
 
 
+def test_a_recipe_may_weigh_experts_by_their_data(home):
+    merge = {
+        "init": "ema",
+        "deploy": "ema",
+        "include_zs": False,
+        "technique": {"kind": "fisher"},
+        "statistics_samples": 16,
+    }
+    ran = executed(lived(raw_experiment(recipes={**raw_experiment()["recipes"], "weighed": {"merge": merge}}))[1])
+    assert {f"fisher statistics of weighed step {step}" for step in (0, 1)} | {"merge weighed step 1"} <= ran
+    assert "merge weighed step 0" not in ran and "merge statistics of weighed step 1" in ran
+
+
 def test_lineage_answers_from_checkpoint_to_samples_and_back(first_life, home):
     step = load_record(first_life[1].digest).recipes[1].steps[1]
     pools = lineage.about(step.expert)["pools"]
