@@ -94,13 +94,14 @@ class Inputs:
         length = max(sizes.values(), default=1) if whole else self.part_length(with_base)
         count = len(self.experts) + with_base
         jobs = ((n, start, min(start + length, size)) for n, size in sizes.items() for start in range(0, size, length))
+        ahead = 0 if whole else _AHEAD
         memory: deque[Tensor] = deque()  # of parts that are done with: fresh pages cost as much as reading
         with ThreadPoolExecutor(_AHEAD, thread_name_prefix="merge-read") as pool:
             waiting: deque = deque()
             for name, start, stop in jobs:
                 room = memory.popleft() if memory else torch.empty(count * length, dtype=self.dtype)
                 waiting.append((pool.submit(self._part, name, start, stop, with_base, room), room))
-                if len(waiting) > _AHEAD:
+                if len(waiting) > ahead:
                     part, room = waiting.popleft()
                     yield part.result()
                     memory.append(room)
