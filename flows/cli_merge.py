@@ -103,7 +103,8 @@ def _show_plan(job: Any, planned: Any) -> None:
     settings = job.technique.model_dump(mode="json", exclude={"kind"})
     listed = [f"{key}={value}" for key, value in settings.items()]
     typer.echo(f"technique: {job.technique.kind} ({', '.join(listed)})")
-    rows = [each.model_dump() | {"parameters": f"{each.parameters:,}"} for each in planned.inputs]
+    shown = ({"megabytes": f"{each.megabytes:,.1f}", "parameters": f"{each.parameters:,}"} for each in planned.inputs)
+    rows = [each.model_dump() | texts for each, texts in zip(planned.inputs, shown, strict=True)]
     if not any(row["note"] for row in rows):
         rows = [{key: value for key, value in row.items() if key != "note"} for row in rows]
     show_rows("inputs", rows)

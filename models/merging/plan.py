@@ -11,7 +11,8 @@ from models.merging.opened import Opened
 from models.merging.parts import Inputs
 from models.merging.technique import Technique
 
-_LIBRARIES = 500  # megabytes: PyTorch, and what comes with it
+_LIBRARIES = 750  # megabytes: PyTorch and what the command brings along, as measured
+_RANKING = 150  # megabytes: counts of values, for techniques that look for thresholds
 _PARTS = 6  # in memory at once: read ahead, combined, and what is made meanwhile
 
 
@@ -92,7 +93,8 @@ def _peak(technique: Technique, inputs: Inputs) -> float:
     if technique.WHOLE:
         values += (2 * count + 4) * max((inputs.layout[name].numel for name in inputs.floats), default=0)
     total = sum(entry.numel for entry in inputs.layout.values())
-    return _LIBRARIES + _megabytes(inputs.dtype.itemsize * min(values, _PARTS * (count + 1) * total))
+    ranking = _RANKING if any(technique.ranks(size) for size in inputs.sizes().values()) else 0
+    return _LIBRARIES + ranking + _megabytes(inputs.dtype.itemsize * min(values, _PARTS * (count + 1) * total))
 
 
 def _warnings(
