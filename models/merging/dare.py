@@ -6,6 +6,7 @@ number instead, k - 1 of N with k = int(N (1 - density)); `paper` does that.
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from models.merging.parts import Part
@@ -30,7 +31,7 @@ class Dropping(TaskVectorTechnique):
         """The random numbers of an expert's entries."""
         return self._drawn(part, expert, found)
 
-    def key_bits(self, part: Part) -> int:
+    def key_bits(self, dtype: torch.dtype) -> int:
         """How many bits a random number has."""
         return _BITS
 

@@ -57,20 +57,21 @@ class Electing(TaskVectorTechnique):
 
     def _note(self, part: Part, vectors: Tensor, sign: Tensor, found: Found) -> None:
         """Count the signs; keep what the few weights would become that have none, under either majority."""
-        group = part.group
-        found.signs[group] = found.signs.get(group, 0) + int(sign.sum())  # exact: a part is far below 2^24 values
         moved = vectors[0].abs()
         for row in vectors[1:]:
             moved.add_(row.abs())
         cancelled = moved.sign_().sub_(sign.abs())  # 1 where something moved and no sign won, else 0
-        count = int(cancelled.sum())
-        found.cancelled[group] = found.cancelled.get(group, 0) + count
-        if not count or found.cancelled[group] > MOST_PATCHES:
-            return
+        signs, count, group = int(sign.sum()), int(cancelled.sum()), part.group  # exact: far below 2^24 values
+        with found.lock:
+            found.signs[group] = found.signs.get(group, 0) + signs
+            found.cancelled[group] = found.cancelled.get(group, 0) + count
+            if not count or found.cancelled[group] > MOST_PATCHES:
+                return
         where = cancelled.nonzero()[:, 0]
         small = part._replace(base=part.base[where])
         positive, negative = (
             self.onto(small, self.agreed(vectors[:, where], torch.full_like(sign[where], value)), found)
             for value in (1.0, -1.0)
         )
-        found.patches.setdefault(group, []).append(Patch(part.name, where + part.start, positive, negative))
+        with found.lock:
+            found.patches.setdefault(group, []).append(Patch(part.name, where + part.start, positive, negative))

@@ -5,9 +5,7 @@ the number of threads.
 """
 
 import math
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from models.merging.spanning import Spanning
 from models.merging.stored_statistics import StoredStatistics
 from models.merging.technique import Found, Technique
 from models.merging.ties_of_names import drawn_as
+from models.merging.workers import Workers
 from models.tensor_files import TensorFile, TensorFileWriter
 from models.towers import layers_of
 from models.weights import Weights
@@ -104,28 +103,26 @@ class _Merge:
         return {name: (entry.dtype, entry.shape) for name, entry in self.newest.layout.items()}
 
     def run(self, put: Put) -> None:
-        """Look at the inputs as often as it takes, then give every value to `put`."""
+        """Look at the inputs as often as it takes, then give every value to `put`, from several threads."""
         for name, entry in self.newest.layout.items():
             if name not in self.inputs.floats and entry.numel:
                 put(name, 0, self.newest.read(name))
-        if self._is_single():
-            for part in self._parts(self.inputs.floats, 1.0, with_base=False):
-                self._put(put, part, part.experts[0])
-            return
-        if isinstance(self.technique, Spanning):
-            self._span(put)
-            return
-        surveys = self._rank(0.6)
-        self._combine(self.inputs.floats, put, 1 - surveys)
-        self._settle(put)
+        with Workers() as self._workers:
+            if self._is_single():
+                self._each(self.inputs.floats, 1.0, lambda part: self._put(put, part, part.experts[0]))
+            elif isinstance(self.technique, Spanning):
+                self._span(put)
+            else:
+                surveys = self._rank(0.6)
+                self._combine(self.inputs.floats, put, 1 - surveys)
+                self._settle(put)
 
     def _is_single(self) -> bool:
         """Whether there is one expert only, of a technique that returns it as it is."""
         return len(self.inputs.experts) == 1 and not self._with_base and self.technique.USES_STATISTICS is None
 
     def _combine(self, names: Sequence[str], put: Put, share: float) -> None:
-        for part in self._parts(names, share, self._with_base):
-            self._put(put, part, self.technique.combine(part, self.found))
+        self._each(names, share, lambda part: self._put(put, part, self.technique.combine(part, self.found)))
 
     def _settle(self, put: Put) -> None:
         """Write the values that take the sign of the majority of their half, which is known now."""
@@ -146,62 +143,58 @@ class _Merge:
     def _span(self, put: Put) -> None:
         """Tensor by tensor: inner products first, then the combination; one that is a single part is read once."""
         technique, length = self.technique, self.inputs.part_length(self._with_base)
-        small = [name for name in self.inputs.floats if self.inputs.layout[name].numel <= length]
-        for part in self._parts(small, 0.5, self._with_base):
-            self._put(put, part, technique.combine(part, self.found))
-        large = [name for name in self.inputs.floats if self.inputs.layout[name].numel > length]
+        sizes = {name: self.inputs.layout[name].numel for name in self.inputs.floats}
+        small = [name for name, size in sizes.items() if size <= length]
+        self._combine(small, put, share := sum(sizes[name] for name in small) / sum(sizes.values()))
+        large = [name for name in sizes if name not in set(small)]
         for name in large:
             gram = None
-            for part in self._parts([name], 0.25 / len(large), self._with_base):
+            for part in self.inputs.parts([name], self._with_base):
                 gram = technique.seen(part, gram)
             coefficients = technique.coefficients(gram)
-            for part in self._parts([name], 0.25 / len(large), self._with_base):
-                self._put(put, part, technique.spanned(part, coefficients))
+            self._each(
+                [name],
+                (1 - share) * sizes[name] / sum(sizes[each] for each in large),
+                lambda part, known=coefficients: self._put(put, part, technique.spanned(part, known)),
+            )
 
     def _rank(self, share: float) -> float:
         """Find the values at the technique's ranks, half by half; returns the share of the work that was."""
-        sizes = self.inputs.sizes()
-        ranks = {group: self.technique.ranks(size) for group, size in sizes.items()}
-        self.found.thresholds = {group: [[] for _ in self.inputs.experts] for group in sizes}
-        names = [name for name in self.inputs.floats if ranks[self.inputs.groups[name]]]
-        if not names:
-            return 0.0
-        searches: dict[str, Selection] = {}
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="merge-count") as pool:
-            while not searches or not all(search.is_done for search in searches.values()):
-                for part in self._parts(names, share / 2, self._with_base):
-                    self._see(part, ranks[part.group], searches, pool)
-                for search in searches.values():
-                    search.end_pass()
+        technique, count = self.technique, self.found.experts
+        ranks = {group: technique.ranks(size) for group, size in self.inputs.sizes().items()}
+        self.found.thresholds = {group: [[] for _ in range(count)] for group in ranks}
+        bits = technique.key_bits(self.inputs.dtype)
+        searches = {group: Selection([wanted] * count, bits) for group, wanted in ranks.items() if wanted}
+        names = [name for name in self.inputs.floats if self.inputs.groups[name] in searches]
+
+        def see(part: Part) -> None:
+            for expert in range(count):
+                searches[part.group].see(expert, technique.rank_keys(part, expert, self.found))
+
+        passes = Selection.passes(bits) if names else 0
+        for _ in range(passes):
+            self._each(names, share / passes, see)
+            for search in searches.values():
+                search.end_pass()
         for group, search in searches.items():
-            self.found.thresholds[group] = [
-                [self.technique.threshold(key, search.bits) for key in row] for row in search.found()
-            ]
-        return share
+            self.found.thresholds[group] = [[technique.threshold(key, bits) for key in row] for row in search.found()]
+        return share if names else 0.0
 
-    def _see(
-        self, part: Part, ranks: tuple[int, ...], searches: dict[str, Selection], pool: ThreadPoolExecutor
-    ) -> None:
-        if part.group not in searches:
-            searches[part.group] = Selection([ranks] * self.found.experts, self.technique.key_bits(part))
-
-        def see(expert: int) -> None:
-            searches[part.group].see(expert, self.technique.rank_keys(part, expert, self.found))
-
-        list(pool.map(see, range(self.found.experts)))
-
-    def _parts(self, names: Sequence[str], share: float, with_base: bool) -> Iterator[Part]:
-        """Parts of `names`, with statistics where there are some; all of them are `share` of the work."""
+    def _each(self, names: Sequence[str], share: float, see: Callable[[Part], None]) -> None:
+        """Let `see` have every part of `names`, with statistics where there are some: `share` of all the work."""
         values = sum(self.inputs.layout[name].numel for name in names)
-        whole = [name for name in names if self._statistics.needs_whole(name)]
-        runs = [name for name in names if name not in set(whole)]
-        for chosen, is_whole in ((whole, True), (runs, False)):
-            for part in self.inputs.parts(chosen, with_base, is_whole):
-                size = part.experts.shape[1]
-                yield self._statistics.beside(part)
-                self._shown += share * size / values
+
+        def seen(part: Part) -> None:
+            see(self._statistics.beside(part))
+            with self.found.lock:
+                self._shown += share * part.experts.shape[1] / values
                 if self._progress:
                     self._progress(min(1.0, self._shown))
+
+        whole = [name for name in names if self._statistics.needs_whole(name)]
+        for part in self.inputs.parts(whole, self._with_base, whole=True):
+            seen(part)
+        self.inputs.each(self._workers, seen, [name for name in names if name not in set(whole)], self._with_base)
 
     def _put(self, put: Put, part: Part, values: Tensor) -> None:
         if not math.isfinite(values.sum()):  # many times faster than to look at each

@@ -4,13 +4,15 @@ How the parts are cut depends on the number of inputs alone, never on threads or
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from models.merging.workers import Workers
 from models.tensor_files import Entry
 from models.towers import tower_of
 
@@ -35,6 +37,14 @@ class Part(NamedTuple):
     def is_scalar(self) -> bool:
         """Whether the tensor is one number, such as the logit scale."""
         return torch.Size(self.shape).numel() == 1
+
+
+class Run(NamedTuple):
+    """Some values of a flat tensor."""
+
+    name: str
+    start: int
+    stop: int
 
 
 class Source(Protocol):
@@ -88,27 +98,45 @@ class Inputs:
         count = len(self.experts) + with_base
         return min(_LONGEST, max(BLOCK, _PART_BYTES // (self.dtype.itemsize * count) // BLOCK * BLOCK))
 
+    def each(self, workers: Workers, see: Callable[[Part], None], names: Sequence[str], with_base: bool = True) -> None:
+        """Let `see` have every part of the tensors `names`, in any order, many at once; the memory is reused then."""
+        rooms: SimpleQueue[Tensor] = SimpleQueue()
+
+        def read(run: Run) -> None:
+            room = self._room(self.part_length(with_base), with_base) if rooms.empty() else rooms.get()
+            see(self._part(run, with_base, room))
+            rooms.put(room)
+
+        workers.do(read, self._runs(names, self.part_length(with_base)))
+
     def parts(self, names: Sequence[str], with_base: bool = True, whole: bool = False) -> Iterator[Part]:
-        """The tensors `names` in parts, read ahead; `whole`: each in one."""
-        sizes = {name: self.layout[name].numel for name in names}
-        length = max(sizes.values(), default=1) if whole else self.part_length(with_base)
-        count = len(self.experts) + with_base
-        jobs = ((n, start, min(start + length, size)) for n, size in sizes.items() for start in range(0, size, length))
-        ahead = 0 if whole else _AHEAD
-        memory: deque[Tensor] = deque()  # of parts that are done with: fresh pages cost as much as reading
+        """The tensors `names` in parts one after the other, read ahead; `whole`: each in one, not read ahead."""
+        sizes = [self.layout[name].numel for name in names]
+        length, ahead = (max(sizes, default=1), 0) if whole else (self.part_length(with_base), _AHEAD)
+        rooms: deque[Tensor] = deque()  # of parts that are done with: fresh pages cost as much as reading
         with ThreadPoolExecutor(_AHEAD, thread_name_prefix="merge-read") as pool:
             waiting: deque = deque()
-            for name, start, stop in jobs:
-                room = memory.popleft() if memory else torch.empty(count * length, dtype=self.dtype)
-                waiting.append((pool.submit(self._part, name, start, stop, with_base, room), room))
+            for run in self._runs(names, length):
+                room = rooms.popleft() if rooms else self._room(length, with_base)
+                waiting.append((pool.submit(self._part, run, with_base, room), room))
                 if len(waiting) > ahead:
                     part, room = waiting.popleft()
                     yield part.result()
-                    memory.append(room)
+                    rooms.append(room)
             while waiting:
                 yield waiting.popleft()[0].result()
 
-    def _part(self, name: str, start: int, stop: int, with_base: bool, room: Tensor) -> Part:
+    def _runs(self, names: Sequence[str], length: int) -> Iterator[Run]:
+        for name in names:
+            size = self.layout[name].numel
+            for start in range(0, size, length):
+                yield Run(name, start, min(start + length, size))
+
+    def _room(self, length: int, with_base: bool) -> Tensor:
+        return torch.empty((len(self.experts) + with_base) * length, dtype=self.dtype)
+
+    def _part(self, run: Run, with_base: bool, room: Tensor) -> Part:
+        name, start, stop = run
         size, count = stop - start, len(self.experts)
         experts = room[: count * size].view(count, size)
         for row, source in zip(experts, self.experts, strict=True):

@@ -5,13 +5,15 @@ agree with what is known of the wanted value, so fp32 takes two passes and fp64 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 
 _BITS = 16  # of a pass
+_FEW = 1 << 18  # keys: to count fewer costs more for the bins than for the keys
 _INTEGERS = {torch.float32: (torch.int32, 31), torch.float64: (torch.int64, 63)}
 _FLOATS = {31: (np.int32, np.float32), 63: (np.int64, np.float64)}
 
@@ -30,28 +32,43 @@ class Selection:
     ranks: Sequence[Sequence[int]]  # per row, 1-based from the smallest
     bits: int  # of a key
     known: int = 0  # bits that former passes found
-    _wanted: list[list[_Wanted]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._wanted = [[_Wanted(rank) for rank in ranks] for ranks in self.ranks]
+        self._waiting: list[list[Tensor]] = [[] for _ in self.ranks]  # keys that are few: to be counted together
+        self._lock = Lock()
 
-    @property
-    def is_done(self) -> bool:
-        """Whether the values are known."""
-        return self.known == self.bits or not any(self.ranks)
+    @staticmethod
+    def passes(bits: int) -> int:
+        """How often all keys of so many bits must be seen."""
+        return -(-bits // _BITS)
 
     def see(self, row: int, keys: Tensor) -> None:
-        """Count `keys`, non-negative integers of row `row`."""
+        """Count `keys`, non-negative integers of row `row`, from any thread."""
+        if len(keys) < _FEW:
+            with self._lock:
+                self._waiting[row].append(keys.clone())
+                if sum(map(len, self._waiting[row])) < _FEW:
+                    return
+                keys, self._waiting[row] = torch.cat(self._waiting[row]), []
+        self._count(row, keys)
+
+    def _count(self, row: int, keys: Tensor) -> None:
         rest = self.bits - self.known
         taken = min(_BITS, rest)
         for prefix in {wanted.prefix for wanted in self._wanted[row]}:
             counts = _counted(keys, prefix, rest, taken, is_first=not self.known)
-            for wanted in self._wanted[row]:
-                if wanted.prefix == prefix:
-                    wanted.counts = counts if wanted.counts is None else wanted.counts + counts
+            with self._lock:
+                for wanted in self._wanted[row]:
+                    if wanted.prefix == prefix:
+                        wanted.counts = counts.clone() if wanted.counts is None else wanted.counts.add_(counts)
 
     def end_pass(self) -> None:
         """All values have been seen once more."""
+        for row, keys in enumerate(self._waiting):
+            if keys:
+                self._count(row, torch.cat(keys))
+                self._waiting[row] = []
         taken = min(_BITS, self.bits - self.known)
         for wanted in (w for row in self._wanted for w in row):
             below = torch.cumsum(wanted.counts, 0)

@@ -5,7 +5,8 @@ Experts are given oldest first where their order matters. Nothing is remembered 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from threading import Lock
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field, field_validator
@@ -40,6 +41,7 @@ class Found:
     signs: dict[str, int] = field(default_factory=dict)  # half -> sum of the elected signs
     cancelled: dict[str, int] = field(default_factory=dict)  # half -> values without an elected sign though some moved
     patches: dict[str, list[Patch]] = field(default_factory=dict)  # half -> what those would become, if they are few
+    lock: Any = field(default_factory=Lock)  # for what is counted while parts are combined
     majority: dict[str, int] = field(default_factory=dict)  # half -> the sign that those take
 
 
@@ -79,9 +81,9 @@ class Technique(Spec):
         """The non-negative integers of one expert that are ranked: the magnitudes of its task vector."""
         return magnitude_keys(part.experts[expert].sub_(part.base))
 
-    def key_bits(self, part: Part) -> int:
-        """How many bits those integers have."""
-        return key_bits(part.experts.dtype)
+    def key_bits(self, dtype: torch.dtype) -> int:
+        """How many bits those integers have where the arithmetic is in `dtype`."""
+        return key_bits(dtype)
 
     def threshold(self, key: int, bits: int) -> float:
         """The value that a ranked integer stands for: a magnitude."""
