@@ -38,6 +38,9 @@ def merge(
     measured: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Norms and cosines of task vectors; reads all once more.")
     ] = True,
+    device: Annotated[
+        str, typer.Option(help="What computes: cpu, or cuda for what is slow on it, such as ties.")
+    ] = "cpu",
     json_output: Json = False,
 ) -> None:
     """Merge checkpoints into one, in memory that does not depend on how many there are.
@@ -53,7 +56,7 @@ def merge(
     found |= {key: value for key, value in given.items() if value not in (None, [])}
     found["technique"] = _technique(found.get("technique"), technique, settings_of(settings or []))
     whole = complete(found)
-    _merge(whole, technique_of(whole.technique), dry_run, force, measured, json_output)
+    _merge(whole, technique_of(whole.technique), device, dry_run, force, measured, json_output)
 
 
 def _technique(of_recipe: Any, name: str | None, settings: dict[str, Any]) -> Any:
@@ -64,7 +67,9 @@ def _technique(of_recipe: Any, name: str | None, settings: dict[str, Any]) -> An
     return before | settings if isinstance(before, dict) else before
 
 
-def _merge(recipe: Any, technique: Any, dry_run: bool, force: bool, measured: bool, json_output: bool) -> None:
+def _merge(
+    recipe: Any, technique: Any, device: str, dry_run: bool, force: bool, measured: bool, json_output: bool
+) -> None:
     from models.merging.carried_out import Job, carry_out, check_output
     from models.merging.opened import open_weights
     from models.merging.plan import plan
@@ -74,7 +79,7 @@ def _merge(recipe: Any, technique: Any, dry_run: bool, force: bool, measured: bo
     known = [open_weights(name) for name in recipe.statistics]
     _check_statistics(technique, len(experts), len(known))
     planned = plan(technique, base, experts, recipe.newest)
-    job = Job(technique, base, experts, known, Path(recipe.output), recipe.seed, recipe.newest)
+    job = Job(technique, base, experts, known, Path(recipe.output), recipe.seed, recipe.newest, device)
     check_output(job, force, planned.output_megabytes + planned.scratch_megabytes)
     if not json_output:
         _show_plan(job, planned)

@@ -40,6 +40,7 @@ class Job(NamedTuple):
     output: Path  # a *.safetensors file, or a folder like that of the base
     seed: int
     newest: int
+    device: str = "cpu"
 
     @property
     def is_folder(self) -> bool:
@@ -99,7 +100,7 @@ def carry_out(job: Job, planned: Plan, measured: bool, progress: Progress | None
         result = scratch / "result.safetensors"
         merge_files(
             job.technique, base, experts, result, seed=job.seed, newest=job.newest, statistics=known,
-            progress=lambda share: say("merging", share),
+            progress=lambda share: say("merging", share), device=job.device,
         )  # fmt: skip
         geometry = measure(base, [*experts, result], lambda share: say("measuring", share)) if measured else None
         say("taking digests", 0.0)

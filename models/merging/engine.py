@@ -44,8 +44,11 @@ def merge_files(
     """Merge safetensors files into another one, which is there whole or not at all.
 
     `newest`: the expert that integers and types are taken from; `statistics`: a file per expert, for techniques that
-    use them. Raises ValueError for inputs that do not fit together or results that are not finite.
+    use them; `device`: where parts are combined. Raises ValueError for inputs that do not fit together, for results
+    that are not finite and for a device that is not there.
     """
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"`device` is {device}, expected cpu" + (" or cuda" if torch.cuda.is_available() else ""))
     with ExitStack() as stack:
         sources = [stack.enter_context(TensorFile(path)) for path in experts]
         origin = stack.enter_context(TensorFile(base))

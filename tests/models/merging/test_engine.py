@@ -129,3 +129,17 @@ def test_types_unknown_to_it_are_named(tmp_path):
     (tmp_path / "f8.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
     with pytest.raises(ValueError, match="F8_E4M3"):
         TensorFile(tmp_path / "f8.safetensors")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(files, tmp_path):
+    with pytest.raises(ValueError, match="`device` is cuda, expected cpu"):
+        merged({"kind": "linear"}, files, tmp_path, device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_gpu_gives_nearly_the_same(files, tmp_path, kind):
+    here, there = (merged({"kind": kind}, files, tmp_path, device=device) for device in ("cpu", "cuda"))
+    assert all(torch.allclose(here[name], there[name], atol=1e-5) for name in here)
