@@ -14,7 +14,10 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from models.evaluation.report import ExperimentRecord
 
 CONFIGS = Path(__file__).parents[1] / "flows" / "configs"
 
@@ -81,10 +84,7 @@ def table(findings: tuple[Finding, ...], seeds: list[int], scores: Callable[[str
 
 def main() -> None:
     """Run what is missing, print the table and write it into the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, help="a markdown file whose part between the two marks is replaced")
-    given = parser.parse_args()
+    given = parsed(__doc__)
     known: dict[tuple[str, int], Scores] = {}
 
     def scores(config: str, seed: int) -> Scores:
@@ -96,6 +96,24 @@ def main() -> None:
     print(text)
     if given.output:
         replace_part(given.output, text)
+
+
+def parsed(about: str | None) -> argparse.Namespace:
+    """The seeds to run and the file to write, from the command line of a benchmark that says `about` itself."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--output", type=Path, help="a markdown file whose part between the two marks is replaced")
+    return parser.parse_args()
+
+
+def record_of(config: Path, seed: int) -> "ExperimentRecord":
+    """The finished experiment of a file and a seed, run if it is not done yet."""
+    from flows.experiment import load  # here, since benchmarks of memory import this file too
+    from models.evaluation.report import find_record, run_name
+
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "run", str(config), "--seed", str(seed)]
+    subprocess.run([*command, "--json"], stdout=subprocess.DEVNULL, check=True)
+    return find_record(run_name(load(config).name, seed))
 
 
 def replace_part(path: Path, text: str) -> None:

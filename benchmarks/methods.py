@@ -6,32 +6,21 @@ Runs `evergreen run flows/configs/demo/methods.yaml --seed N`, which re-uses wha
 recipe: mean over the seeds, and in brackets half of the range between the highest and the lowest.
 """
 
-import argparse
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 
-from findings import CONFIGS, replace_part
+from findings import CONFIGS, parsed, record_of, replace_part
 
 from data_catalog.mixture import split_batch
 from data_catalog.store import origins
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, load
 from models.costs import price
-from models.evaluation.report import ExperimentRecord, find_record, run_name
+from models.evaluation.report import ExperimentRecord
 
 CONFIG = CONFIGS / "demo" / "methods.yaml"
 MEASURES = {"KA": "knowledge_accumulation", "ZS": "zero_shot_retention", "GM": "geometric_mean"}
 COSTS = ("parameters trained", "GFLOPs", "memory", "MAFs", "once a step", "iterations a step")
 COLUMNS = ("recipe", "method", "lr", *COSTS, *MEASURES)
-
-
-def record_of(seed: int) -> ExperimentRecord:
-    """The finished experiment of a seed, run if it is not done yet."""
-    command = [sys.executable, "-c", "from flows.cli import main; main()", "run", str(CONFIG), "--seed", str(seed)]
-    subprocess.run([*command, "--json"], stdout=subprocess.DEVNULL, check=True)
-    return find_record(run_name(load(CONFIG).name, seed))
 
 
 def row(name: str, experiment: ExperimentConfig, records: list[ExperimentRecord]) -> list[str]:
@@ -52,7 +41,7 @@ def row(name: str, experiment: ExperimentConfig, records: list[ExperimentRecord]
 
 def table(seeds: list[int]) -> str:
     """Markdown: the untouched model, then one row per recipe."""
-    records = [record_of(seed) for seed in seeds]
+    records = [record_of(CONFIG, seed) for seed in seeds]
     experiment = load(CONFIG)
     untouched = [statistics.mean(getattr(r.zero_shot_summary, m) for r in records) for m in MEASURES.values()]
     rows = [["untouched", *[""] * (len(COLUMNS) - 1 - len(MEASURES)), *(f"{value:.3f}" for value in untouched)]]
@@ -63,10 +52,7 @@ def table(seeds: list[int]) -> str:
 
 def main() -> None:
     """Run what is missing, print the table and write it into the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, help="a markdown file whose part between the two marks is replaced")
-    given = parser.parse_args()
+    given = parsed(__doc__)
     open_home()
     text = table(given.seeds)
     print(text)

@@ -6,30 +6,18 @@ Runs `evergreen run flows/configs/demo/techniques.yaml --seed N`, which re-uses 
 the seeds and half of the range; then how far apart rules are at one technique, and techniques at one rule.
 """
 
-import argparse
 import statistics
-import subprocess
-import sys
-from pathlib import Path
 
-from findings import CONFIGS, replace_part
+from findings import CONFIGS, parsed, record_of, replace_part
 
 from flows.environment import open_home
-from flows.experiment import load
-from models.evaluation.report import ExperimentRecord, find_record, run_name
+from models.evaluation.report import ExperimentRecord
 
 CONFIG = CONFIGS / "demo" / "techniques.yaml"
 MEASURES = {"KA": "knowledge_accumulation", "ZS": "zero_shot_retention", "GM": "geometric_mean"}
 RULES = ("ema-ema", "zs-all", "zs-ema", "ft-ft")
 
 Scores = dict[str, list[float]]  # recipe -> a value per seed
-
-
-def record_of(seed: int) -> ExperimentRecord:
-    """The finished experiment of a seed, run if it is not done yet."""
-    command = [sys.executable, "-c", "from flows.cli import main; main()", "run", str(CONFIG), "--seed", str(seed)]
-    subprocess.run([*command, "--json"], stdout=subprocess.DEVNULL, check=True)
-    return find_record(run_name(load(CONFIG).name, seed))
 
 
 def scores_of(records: list[ExperimentRecord], measure: str) -> Scores:
@@ -95,12 +83,9 @@ def _triple(values: dict[str, list[float]]) -> str:
 
 def main() -> None:
     """Run what is missing, print the tables and write them into the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--output", type=Path, help="a markdown file whose part between the two marks is replaced")
-    given = parser.parse_args()
+    given = parsed(__doc__)
     open_home()
-    records = [record_of(seed) for seed in given.seeds]
+    records = [record_of(CONFIG, seed) for seed in given.seeds]
     scores = {column: scores_of(records, measure) for column, measure in MEASURES.items()}
     untouched = {c: [getattr(r.zero_shot_summary, m) for r in records] for c, m in MEASURES.items()}
     text = f"{table(scores, untouched)}\n{spreads(scores)}"

@@ -118,10 +118,8 @@ class Loop:
 
     def minibatch(self, batch: Batch) -> Minibatch:
         """`batch` on the device, normalised, its texts no longer than they must be."""
-        tokens = trimmed(batch.tokens, BUCKET if self.course.run.spec.compile else 1) if self._trims else batch.tokens
-        images = clip.normalise(batch.images.to(self._device, non_blocking=True), self.backbone)
-        tokens, concepts = (rows.to(self._device, non_blocking=True) for rows in (tokens, batch.concepts))
-        return Minibatch(images, tokens, concepts, batch.pretraining)
+        bucket = BUCKET if self.course.run.spec.compile else 1
+        return minibatch_of(batch, self._device, self.backbone, self._trims, bucket)
 
     def _iterate(self, batch: Batch) -> dict[str, Tensor | float]:
         run, spec = self.course.run, self.course.run.spec
@@ -167,6 +165,14 @@ def _is_finite(row: dict[str, float], run: Training) -> bool:
     """With loss scaling a gradient overflows now and then and is left out; without, it is the end."""
     checked = ("loss", "penalty") if run.scaler else ("loss", "penalty", "gradient_norm")
     return all(math.isfinite(row[name]) for name in checked)
+
+
+def minibatch_of(batch: Batch, device: torch.device, backbone: str, trims: bool, bucket: int = 1) -> Minibatch:
+    """`batch` on `device`, normalised, its texts cut to what is needed where the model allows it."""
+    tokens = trimmed(batch.tokens, bucket) if trims else batch.tokens
+    images = clip.normalise(batch.images.to(device, non_blocking=True), backbone)
+    tokens, concepts = (rows.to(device, non_blocking=True) for rows in (tokens, batch.concepts))
+    return Minibatch(images, tokens, concepts, batch.pretraining)
 
 
 def _same_concept_pairs(concepts: Tensor) -> int:

@@ -5,7 +5,6 @@ from models.checkpoints import CheckpointRef
 from models.merging import statistics
 from models.merging.statistics import StatisticsRef
 from models.updates import UpdateSpec
-from models.updates.memory import MemoryRef
 from tasks.caching import cached
 
 
@@ -15,12 +14,6 @@ def collect_statistics(
 ) -> StatisticsRef:
     """Take statistics of a checkpoint on data of a step; give `spec` as `what_measures` returns it."""
     return statistics.collect(kind, checkpoint, data, spec, samples, seed)
-
-
-@cached(revision=1, label="remembered statistics of {recipe} step {step}", ignore=("recipe", "step"))
-def remembered_statistics(memory: MemoryRef, recipe: str, step: int) -> StatisticsRef:
-    """The Fisher information that EWC kept with its expert, in place of another pass."""
-    return statistics.from_memory(memory)
 
 
 @cached(revision=1, label="merge statistics of {recipe} step {step}", ignore=("recipe", "step"))

@@ -1,8 +1,8 @@
 """What TIES and its relatives share: a sign is elected per weight, and the experts that agree with it are combined.
 
 Yadav et al. 2023, arXiv 2306.01708, Algorithm 1. A weight whose sum is exactly 0 takes the sign of the majority of all
-weights of its half, which is known only in the end: they are written then. Where that
-is a draw too, it counts as negative, as in the authors' code.
+weights of its half, which is known only in the end: they are written then. Where that is a draw too, it counts
+as negative, as in the authors' code.
 """
 
 from typing import Literal

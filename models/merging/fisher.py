@@ -10,29 +10,20 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.merging.linear import weighted
 from models.merging.parts import Part
-from models.merging.technique import Found, Technique, total
+from models.merging.technique import total
+from models.merging.weighing import Weighing
 
 
-class Fisher(Technique):
+class Fisher(Weighing):
     """The mean of the experts, each weight counting as much as its expert's data needs it."""
 
     kind: Literal["fisher"] = "fisher"
-    USES_BASE: ClassVar[bool] = False
     USES_STATISTICS: ClassVar[str | None] = "fisher"
     damping: float = Field(1e-12, ge=1e-30)  # a squared gradient: below it, experts count alike
 
-    def combine(self, part: Part, found: Found) -> Tensor:
-        """Each weight by its information; the weighted mean of tensors without any, such as running statistics.
-
-        Raises ValueError for information that is negative or not finite.
-        """
-        if len(part.experts) == 1:
-            return part.experts[0]
-        shares = self.shares(len(part.experts))
-        if part.statistics is None:
-            return weighted(part.experts, shares)
+    def informed(self, part: Part, shares: tuple[float, ...]) -> Tensor:
+        """Each weight by its information; raises ValueError for information that is negative or not finite."""
         trust = part.statistics  # [n, size], read for this part alone
         least, most = torch.aminmax(trust)  # both are NaN if any is
         if not (bool(least >= 0) and bool(most < float("inf"))):

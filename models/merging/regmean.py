@@ -10,31 +10,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.merging.linear import weighted
 from models.merging.parts import Part
-from models.merging.technique import Found, Technique
+from models.merging.weighing import Weighing
 
 
-class Regmean(Technique):
+class Regmean(Weighing):
     """Linears by least squares over the inputs of all experts, everything else by the weighted mean."""
 
     kind: Literal["regmean"] = "regmean"
-    USES_BASE: ClassVar[bool] = False
     USES_STATISTICS: ClassVar[str | None] = "gram"
     WHOLE: ClassVar[bool] = True
     alpha: float = Field(0.9, ge=0, le=1)  # how much of products of two different inputs counts
     damping: float = Field(1e-6, ge=0)  # relative to the mean squared input
 
-    def combine(self, part: Part, found: Found) -> Tensor:
-        """The least squares solution of a Linear's weight, the weighted mean of what has no inputs stored.
-
-        Raises ValueError where the inputs do not determine a solution.
-        """
-        if len(part.experts) == 1:
-            return part.experts[0]
-        shares = self.shares(len(part.experts))
-        if part.statistics is None:
-            return weighted(part.experts, shares)
+    def informed(self, part: Part, shares: tuple[float, ...]) -> Tensor:
+        """The least squares solution of a Linear's weight; raises ValueError where the inputs determine none."""
         experts = part.experts.view(len(shares), *part.shape)  # [n, out, in]
         mean = torch.zeros_like(experts[0])
         for expert, share in zip(experts, shares, strict=True):

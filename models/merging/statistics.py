@@ -19,10 +19,11 @@ from data_catalog.store import locate, writing
 from data_catalog.stream import StepPlan
 from models import clip, threads
 from models.attention import SplitAttention, SplitProjection, unpack_attention
-from models.batches import Batch, StepBatches
+from models.batches import StepBatches
 from models.checkpoints import CheckpointRef
-from models.forward import can_trim, embed, trimmed
+from models.forward import can_trim, embed
 from models.minibatch import Minibatch
+from models.training_loop import minibatch_of
 from models.training_step import Training, contrastive_gradients, set_up
 from models.updates import UpdateSpec, memory
 from models.updates.carried import Carried, Given, Passes
@@ -198,10 +199,4 @@ def _see(sums: dict[str, Tensor], rows: dict[str, int], name: str, module: nn.Mo
 def _minibatches(model: nn.Module, batches: StepBatches, backbone: str, count: int) -> Iterator[Minibatch]:
     """`count` batches of the update pool on the device of `model`, as it is trained on them."""
     device, trims = next(model.parameters()).device, can_trim(model)
-
-    def prepared(batch: Batch) -> Minibatch:
-        tokens = trimmed(batch.tokens) if trims else batch.tokens
-        images = clip.normalise(batch.images.to(device), backbone)
-        return Minibatch(images, tokens.to(device), batch.concepts.to(device), batch.pretraining)
-
-    return map(prepared, batches.of_update_pool(count))
+    return (minibatch_of(batch, device, backbone, trims) for batch in batches.of_update_pool(count))

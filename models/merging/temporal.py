@@ -5,7 +5,6 @@ The running merge is kept from step to step, so that every step merges once, wha
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -164,14 +163,11 @@ def merge(
     with writing(
         backbone=picks[newest].backbone, made_by="merge", technique=technique, parents=parents, **drawn, **known
     ) as artifact:
-        _into(artifact.path, base, picks, technique, seed, newest, statistics)
+        merge_files(
+            technique, locate(base.digest), [locate(pick.digest) for pick in picks], artifact.path,
+            seed=seed, newest=newest, statistics=[locate(digest) for digest in statistics],
+        )  # fmt: skip
     return CheckpointRef(digest=artifact.digest, backbone=picks[newest].backbone)
-
-
-def _into(path: Path, base, picks, technique, seed, newest, statistics) -> None:
-    files = [locate(pick.digest) for pick in picks]
-    known = [locate(digest) for digest in statistics]
-    merge_files(technique, locate(base.digest), files, path, seed=seed, newest=newest, statistics=known)
 
 
 def pair(technique: AnyTechnique, expert: CheckpointRef, old: CheckpointRef) -> tuple[list[CheckpointRef], int]:

@@ -1,6 +1,12 @@
+import sys
+
 import pytest
 
+from flows import cli
 from flows.experiment import parse
+from flows.ingest import ingest_sources
+from flows.preparing import prepare
+from tasks.journal import journal
 
 
 def raw_experiment(**changes) -> dict:
@@ -29,3 +35,28 @@ def raw_experiment(**changes) -> dict:
 def experiment():
     """A parsed tiny experiment."""
     return parse(raw_experiment(), "test")
+
+
+@pytest.fixture
+def evergreen(monkeypatch, capsys):
+    """Runs the command in this process; returns (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["evergreen", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capsys.readouterr()
+
+    return run
+
+
+def prepared_alone(experiment):
+    """What all recipes of an experiment share, prepared by a flow that does nothing else."""
+    from prefect import flow
+
+    @flow
+    def only_prepare():
+        with journal():
+            return prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
+
+    return only_prepare()

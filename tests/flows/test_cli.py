@@ -14,19 +14,6 @@ SHARED = Path(__file__).parents[3] / "shared" / "fomo_in_flux"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the benchmark's files are not beside the repository")
 
 
-@pytest.fixture
-def evergreen(monkeypatch, capsys):
-    """Runs the command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evergreen", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
-
-
 COMMANDS = sorted(
     f"{name} {part}".strip()
     for name, command in typer.main.get_command(cli.app).commands.items()

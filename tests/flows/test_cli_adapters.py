@@ -1,30 +1,15 @@
 """The commands on adapters, as a user types them."""
 
 import json
-import sys
 from types import SimpleNamespace
 
 import pytest
 
 from data_catalog.store import is_intact
-from flows import cli
 from models import train
 from models.updates import UpdateSpec
 from models.updates.lora import Lora
 from tests.models.conftest import step_plan, tiny, tiny_folder  # noqa: F401
-
-
-@pytest.fixture
-def evergreen(monkeypatch, capsys):
-    """Runs the command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evergreen", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

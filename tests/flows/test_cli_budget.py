@@ -1,24 +1,18 @@
 import json
-import sys
 
 import pytest
 
-from flows import cli
 from tests.models.conftest import tiny_folder  # noqa: F401
 
 PROMISED = {"method", "gflops_per_iteration", "memory_multiplier", "mafs_per_iteration", "iterations_per_step"}
 
 
 @pytest.fixture
-def budget(monkeypatch, capsys, tiny_folder):  # noqa: F811
+def budget(evergreen, tiny_folder):  # noqa: F811
     """Runs the command on a tiny model in this process; returns (exit code, stdout, stderr)."""
 
     def run(*arguments, model=tiny_folder):
-        words = ["evergreen", "budget", "--model", model, "--batch-size", "8", *arguments]
-        monkeypatch.setattr(sys, "argv", list(map(str, words)))
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capsys.readouterr()
+        return evergreen("budget", "--model", model, "--batch-size", 8, *arguments)
 
     return run
 

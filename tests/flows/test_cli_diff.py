@@ -2,7 +2,7 @@
 
 import json
 import re
-import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,23 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from data_catalog import store
-from flows import cli
 from flows.cli_diff import short_names
 
 BLOCK = "visual.transformer.resblocks.{}.mlp.c_fc.weight"
 
 
 @pytest.fixture
-def evergreen(monkeypatch, capsys):
-    """Runs the command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evergreen", "diff", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
+def evergreen(evergreen):
+    """Runs `evergreen diff`."""
+    return partial(evergreen, "diff")
 
 
 def weights(*moves):

@@ -8,21 +8,7 @@ import pytest
 
 from data_catalog import catalog, decisions
 from data_catalog.places import catalog_path
-from flows import cli
 from tests.data_catalog.fabricated import Life
-
-
-@pytest.fixture
-def evergreen(monkeypatch, capsys):
-    """Runs the command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evergreen", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

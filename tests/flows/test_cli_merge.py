@@ -1,14 +1,13 @@
 """`evergreen merge` as a user types it."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from data_catalog import store
-from flows import cli
 from models.adapters import travel
 from tests.models.merging.test_techniques import BASE, EXPERTS, ORACLE, tensors
 
@@ -23,16 +22,9 @@ PUBLISHED = [  # options as the code of TIME names them; which rows of the oracl
 
 
 @pytest.fixture
-def evergreen(monkeypatch, capsys):
-    """Runs the command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evergreen", "merge", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
+def evergreen(evergreen):
+    """Runs `evergreen merge`."""
+    return partial(evergreen, "merge")
 
 
 @pytest.fixture

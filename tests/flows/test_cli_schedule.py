@@ -1,26 +1,18 @@
 """`evergreen schedule`: every kind and meta-schedule by name, lengths, and what wrong values say."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 
-from flows import cli
 from flows.cli_schedule import METAS, named
 from models.schedules import CosineAutoregressive, Position
 
 
 @pytest.fixture
-def schedule(monkeypatch, capsys):
+def schedule(evergreen):
     """Runs `evergreen schedule` for 100 iterations; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["evergreen", "schedule", "--iterations", "100", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return (end.value.code or 0, *capsys.readouterr())
-
-    return run
+    return partial(evergreen, "schedule", "--iterations", 100)
 
 
 def multipliers(ran) -> list[float]:

@@ -1,14 +1,13 @@
 """The command that takes statistics of an expert, as a user types it."""
 
 import json
-import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
 
 from data_catalog.store import locate
-from flows import cli
 from flows.experiment import as_yaml
 from models import train
 from models.checkpoints import load
@@ -18,16 +17,9 @@ from tests.models.conftest import step_plan, tiny, tiny_folder  # noqa: F401 -- 
 
 
 @pytest.fixture
-def evergreen(monkeypatch, capsys):
-    """Runs the command in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evergreen", "statistics", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return end.value.code or 0, *capsys.readouterr()
-
-    return run
+def evergreen(evergreen):
+    """Runs `evergreen statistics`."""
+    return partial(evergreen, "statistics")
 
 
 @pytest.fixture

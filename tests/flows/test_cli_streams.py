@@ -1,27 +1,21 @@
 """`evergreen compose`: presets by name, cuts, and what wrong values say."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-from flows import cli
 
 PUBLISHED = Path(__file__).parents[3] / "shared/fomo_in_flux/streams"
 
 
 @pytest.fixture
-def compose(monkeypatch, capsys, tmp_path):
+def compose(evergreen, tmp_path):
     """Runs `evergreen compose` on a stream of two datasets; returns (exit code, its JSON or its message)."""
     (tmp_path / "stream.json").write_text(json.dumps([f"DTD+++{i}" for i in range(3)] + ["CLEVR+++x"]))
 
     def run(*arguments, stream=tmp_path / "stream.json"):
-        monkeypatch.setattr(sys, "argv", ["evergreen", "compose", "--json", "--stream", str(stream), *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return (0, json.loads(out)["steps"]) if not end.value.code else (end.value.code, err)
+        code, out, err = evergreen("compose", "--json", "--stream", stream, *arguments)
+        return (code, err) if code else (0, json.loads(out)["steps"])
 
     return run
 

@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import sys
 from contextlib import nullcontext
 
 import pytest
 import yaml
 
 from data_catalog import store
-from flows import cli
 from flows.continual import continual_pretrain
 from flows.experiment import as_yaml, parse
 from flows.merge_search import chosen_merge, deploying, entering, merge_search
@@ -115,17 +113,15 @@ def test_all_experts_can_be_merged_instead(home):
     assert len(report.merged) == 2 and len(report.trials) == 2 and report.step == 1
 
 
-def test_the_command_prints_what_it_found(home, monkeypatch, capsys, tmp_path):
+def test_the_command_prints_what_it_found(home, evergreen, monkeypatch, tmp_path):
     (tmp_path / "search.yaml").write_text(yaml.safe_dump(SEARCH))
     (tmp_path / "mine.yaml").write_text(as_yaml(parse(searching(), "test")))
     arguments = ["merge-search", tmp_path / "mine.yaml", "--recipe", "found", "--step", 0, "--search",
                  tmp_path / "search.yaml", "--json"]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["evergreen", *map(str, arguments)])
     monkeypatch.setattr("flows.server.api", nullcontext)  # the tests have one
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    found = json.loads(capsys.readouterr().out)
-    assert not end.value.code and sum(trial["is_best"] for trial in found["trials"]) == 1
+    code, out, _ = evergreen(*arguments)
+    found = json.loads(out)
+    assert not code and sum(trial["is_best"] for trial in found["trials"]) == 1
     assert store.locate(next(trial["checkpoint"] for trial in found["trials"] if trial["is_best"]))
 
 

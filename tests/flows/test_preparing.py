@@ -9,10 +9,7 @@ import yaml
 from data_catalog import decisions, store
 from data_catalog.stream import samples_of
 from flows.experiment import parse
-from flows.ingest import ingest_sources
-from flows.preparing import prepare
-from tasks.journal import journal
-from tests.flows.conftest import raw_experiment
+from tests.flows.conftest import prepared_alone, raw_experiment
 
 pytestmark = pytest.mark.usefixtures("prefect_backend")
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
@@ -21,18 +18,11 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 @pytest.fixture
 def prepared():
     """Prepares the tiny experiment with changes to its `stream`; returns what all recipes share."""
-    from prefect import flow
 
     def run(**stream):
         raw = raw_experiment()
         experiment = parse(raw_experiment(stream=raw["stream"] | stream), "test")
-
-        @flow
-        def only_prepare():
-            with journal():
-                return prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
-
-        return only_prepare()
+        return prepared_alone(experiment)
 
     return run
 

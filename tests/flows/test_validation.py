@@ -5,10 +5,7 @@ import pytest
 from data_catalog import store
 from data_catalog.stream import samples_of
 from flows.experiment import parse
-from flows.ingest import ingest_sources
-from flows.preparing import prepare
-from tasks.journal import journal
-from tests.flows.conftest import raw_experiment
+from tests.flows.conftest import prepared_alone, raw_experiment
 
 pytestmark = pytest.mark.usefixtures("prefect_backend")
 
@@ -16,19 +13,12 @@ pytestmark = pytest.mark.usefixtures("prefect_backend")
 @pytest.fixture
 def prepared():
     """Prepares the tiny experiment with changes to its `evaluation` and `stream`."""
-    from prefect import flow
 
     def run(stream=None, **evaluation):
         raw = raw_experiment()
         changes = {"evaluation": raw["evaluation"] | evaluation, "stream": raw["stream"] | (stream or {})}
         experiment = parse(raw_experiment(**changes), "test")
-
-        @flow
-        def only_prepare():
-            with journal():
-                return prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
-
-        return only_prepare()
+        return prepared_alone(experiment)
 
     return run
 
