@@ -28,10 +28,8 @@ class Masking(TaskVectorTechnique):
             )
         return (smallest + 1, count - largest)
 
-    def kept(self, part: Part, found: Found) -> Tensor:
-        """Task vectors [n, size] without their smallest and largest entries."""
-        part.experts.sub_(part.base)
-        for row, (low, high) in zip(part.experts, found.thresholds[part.group], strict=True):
-            keep_from(row, low)
-            row.sub_(torch.hardshrink(row, high))  # what is larger goes
-        return part.experts
+    def prune(self, vector: Tensor, expert: int, part: Part, found: Found) -> None:
+        """Take out the smallest and the largest entries."""
+        low, high = found.thresholds[part.group][expert]
+        keep_from(vector, low)
+        vector.sub_(torch.hardshrink(vector, high))  # what is larger goes

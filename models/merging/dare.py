@@ -29,7 +29,7 @@ class Dropping(TaskVectorTechnique):
 
     def rank_keys(self, part: Part, expert: int, found: Found) -> Tensor:
         """The random numbers of an expert's entries."""
-        return self._drawn(part, expert, found)
+        return self._drawn(part, expert, found).to(part.base.device)
 
     def key_bits(self, dtype: torch.dtype) -> int:
         """How many bits a random number has."""
@@ -39,15 +39,13 @@ class Dropping(TaskVectorTechnique):
         """The random number itself."""
         return key
 
-    def kept(self, part: Part, found: Found) -> Tensor:
-        """Task vectors [n, size] without what was dropped, the rest longer in turn."""
-        part.experts.sub_(part.base)
+    def prune(self, vector: Tensor, expert: int, part: Part, found: Found) -> None:
+        """Drop entries; the rest gets longer in turn."""
         if self.density == 1:
-            return part.experts
-        for expert, row in enumerate(part.experts):
-            above = self._drawn(part, expert, found).sub_(self._threshold(part.group, expert, found) - 1)
-            row.mul_(above.clamp_(0, 1).to(row.dtype))  # 1 where it stays
-        return part.experts.div_(self.density)
+            return
+        above = self._drawn(part, expert, found).sub_(self._threshold(part.group, expert, found) - 1)
+        stays = above.clamp_(0, 1).to(vector)  # 1 or 0
+        vector.mul_(stays).div_(self.density)
 
     def _threshold(self, group: str, expert: int, found: Found) -> int:
         if not self.paper:
@@ -57,4 +55,4 @@ class Dropping(TaskVectorTechnique):
     @staticmethod
     def _drawn(part: Part, expert: int, found: Found) -> Tensor:
         name = found.drawn_as.get(part.name, part.name)
-        return random_bits(found.seed, name, expert, part.start, part.experts.shape[1]).to(part.experts.device)
+        return random_bits(found.seed, name, expert, part.start, part.experts.shape[1])

@@ -2,19 +2,11 @@
 
 from typing import Literal
 
-from torch import Tensor
-
 from models.merging.dare import Dropping
 from models.merging.electing import Electing
-from models.merging.parts import Part
-from models.merging.technique import Found
 
 
 class DareTies(Dropping, Electing):
     """Drop entries of the task vectors at random, rescale the others, combine those that agree with an elected sign."""
 
     kind: Literal["dare_ties"] = "dare_ties"
-
-    def pruned(self, part: Part, found: Found) -> Tensor:
-        """What was not dropped, rescaled."""
-        return self.weighed(self.kept(part, found))

@@ -21,17 +21,13 @@ class Electing(TaskVectorTechnique):
 
     agreeing: Literal["mean", "sum", "max"] = "mean"  # what becomes of the entries that have the elected sign
 
-    def pruned(self, part: Part, found: Found) -> Tensor:
-        """What is left of the task vectors [n, size], in the memory of the experts."""
-        raise NotImplementedError
-
     def own_gain(self, experts: int) -> float:
         """All experts agree where vectors are equal: their number for a sum, else 1."""
         return float(experts) if self.agreeing == "sum" else 1.0
 
     def combine(self, part: Part, found: Found) -> Tensor:
         """The base and what the agreeing experts make of each weight."""
-        vectors = self.pruned(part, found)
+        vectors = self.stacked(part, found)
         sign = total(vectors).sign_()
         if part.group in found.majority:
             sign.masked_fill_(sign == 0, float(found.majority[part.group]))

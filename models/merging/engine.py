@@ -125,7 +125,10 @@ class _Merge:
         return len(self.inputs.experts) == 1 and not self._with_base and self.technique.USES_STATISTICS is None
 
     def _combine(self, names: Sequence[str], put: Put, share: float) -> None:
-        self._each(names, share, lambda part: self._put(put, part, self.technique.combine(part, self.found)))
+        technique = self.technique
+        self._each(
+            names, share, lambda part: self._put(put, part, technique.combine(part, self.found)), technique.BY_ROW
+        )
 
     def _settle(self, put: Put) -> None:
         """Write the values that take the sign of the majority of their half, which is known now."""
@@ -183,7 +186,7 @@ class _Merge:
             self.found.thresholds[group] = [[technique.threshold(key, bits) for key in row] for row in search.found()]
         return share if names else 0.0
 
-    def _each(self, names: Sequence[str], share: float, see: Callable[[Part], None]) -> None:
+    def _each(self, names: Sequence[str], share: float, see: Callable[[Part], None], by_row: bool = False) -> None:
         """Let `see` have every part of `names`, with statistics where there are some: `share` of all the work."""
         values = sum(self.inputs.layout[name].numel for name in names)
 
@@ -197,7 +200,8 @@ class _Merge:
         whole = [name for name in names if self._statistics.needs_whole(name)]
         for part in self.inputs.parts(whole, self._with_base, whole=True):
             seen(part)
-        self.inputs.each(self._workers, seen, [name for name in names if name not in set(whole)], self._with_base)
+        rest = [name for name in names if name not in set(whole)]
+        self.inputs.each(self._workers, seen, rest, self._with_base, by_row)
 
     def _put(self, put: Put, part: Part, values: Tensor) -> None:
         if not math.isfinite(values.sum()):  # many times faster than to look at each

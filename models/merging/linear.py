@@ -4,7 +4,8 @@ With `lines` the way from the base to the mean is scaled per layer; `paper` scal
 weights, as the code of TIME does.
 """
 
-from typing import Literal
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ class Linear(Technique):
     """The weighted mean of the experts; a running merge sees (new expert, running weights) in this order."""
 
     kind: Literal["linear"] = "linear"
+    BY_ROW: ClassVar[bool] = True
     lines: Lines | None = None
 
     def needs_base(self) -> bool:
@@ -32,11 +34,11 @@ class Linear(Technique):
         return mean.mul_(factor) if self.paper else part.base.lerp(mean, factor)
 
 
-def weighted(rows: Tensor, shares: tuple[float, ...]) -> Tensor:
-    """The sum of `rows` [n, size] with one share each, in the memory of the first, one row after the other."""
-    result = rows[0]
-    if len(rows) > 1 or shares[0] != 1:
-        result.mul_(shares[0])
-    for row, share in zip(rows[1:], shares[1:], strict=True):
+def weighted(rows: Iterable[Tensor], shares: tuple[float, ...]) -> Tensor:
+    """The sum of `rows` with one share each, in memory of its own, one row after the other."""
+    terms = zip(rows, shares, strict=True)
+    first, share = next(terms)
+    result = first * share
+    for row, share in terms:
         result.add_(row, alpha=share)
     return result

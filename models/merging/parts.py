@@ -19,7 +19,26 @@ from models.towers import tower_of
 BLOCK = 65_536  # values; parts are multiples of it, so that sums over blocks are those of the whole tensor
 _PART_BYTES = 48_000_000  # of all inputs together, at most
 _LONGEST = 8 * BLOCK  # values of each input: what a core's caches hold while they are combined
+_ROW = 4 * BLOCK  # values of each input where rows come one by one: they stay in the caches of a core
 _AHEAD = 2  # parts that are read while one is computed
+
+
+class Rows:
+    """A run of values of every expert, each read into the same memory when it is its turn, as often as one goes over.
+
+    Of twenty experts that are added up, memory then sees the values once, not three times.
+    """
+
+    def __init__(self, count: int, row: Tensor, read: Callable[[int, Tensor], Tensor]):
+        self.shape = (count, len(row))
+        self._row, self._read = row, read
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Each expert's values [size]; its memory may be changed, and is the next one's then."""
+        return (self._read(expert, self._row) for expert in range(len(self)))
 
 
 class Part(NamedTuple):
@@ -30,7 +49,7 @@ class Part(NamedTuple):
     shape: tuple[int, ...]  # of the tensor
     start: int  # of the run in the flat tensor
     base: Tensor | None  # [size], fp32, or fp64 where an input is; none for techniques that need none
-    experts: Tensor  # [n, size], of the same type
+    experts: "Tensor | Rows"  # [n, size], of the same type
     statistics: Sequence[Tensor] | None = None  # per expert, of techniques that use them
 
     @property
@@ -93,21 +112,34 @@ class Inputs:
             sizes[self.groups[name]] = sizes.get(self.groups[name], 0) + self.layout[name].numel
         return sizes
 
-    def part_length(self, with_base: bool = True) -> int:
+    def part_length(self, with_base: bool = True, by_row: bool = False) -> int:
         """How many values of each input a part has at most."""
-        count = len(self.experts) + with_base
+        if by_row and self._device == "cpu":
+            return _ROW
+        count = self._held(with_base, by_row)
         return min(_LONGEST, max(BLOCK, _PART_BYTES // (self.dtype.itemsize * count) // BLOCK * BLOCK))
 
-    def each(self, workers: Workers, see: Callable[[Part], None], names: Sequence[str], with_base: bool = True) -> None:
-        """Let `see` have every part of the tensors `names`, in any order, many at once; the memory is reused then."""
+    def each(
+        self,
+        workers: Workers,
+        see: Callable[[Part], None],
+        names: Sequence[str],
+        with_base: bool = True,
+        by_row: bool = False,
+    ) -> None:
+        """Let `see` have every part of the tensors `names`, in any order, many at once; the memory is reused then.
+
+        `by_row`: the experts of a part are `Rows`.
+        """
         rooms: SimpleQueue[Tensor] = SimpleQueue()
+        length = self.part_length(with_base, by_row)
 
         def read(run: Run) -> None:
-            room = self._room(self.part_length(with_base), with_base) if rooms.empty() else rooms.get()
-            see(self._part(run, with_base, room))
+            room = self._room(length, with_base, by_row) if rooms.empty() else rooms.get()
+            see(self._part(run, with_base, room, by_row))
             rooms.put(room)
 
-        workers.do(read, self._runs(names, self.part_length(with_base)))
+        workers.do(read, self._runs(names, length))
 
     def parts(self, names: Sequence[str], with_base: bool = True, whole: bool = False) -> Iterator[Part]:
         """The tensors `names` in parts one after the other, read ahead; `whole`: each in one, not read ahead."""
@@ -132,22 +164,34 @@ class Inputs:
             for start in range(0, size, length):
                 yield Run(name, start, min(start + length, size))
 
-    def _room(self, length: int, with_base: bool) -> Tensor:
-        return torch.empty((len(self.experts) + with_base) * length, dtype=self.dtype)
+    def _held(self, with_base: bool, by_row: bool) -> int:
+        """How many runs of values are in memory at once."""
+        return (1 if by_row else len(self.experts)) + with_base
 
-    def _part(self, run: Run, with_base: bool, room: Tensor) -> Part:
+    def _room(self, length: int, with_base: bool, by_row: bool = False) -> Tensor:
+        return torch.empty(self._held(with_base, by_row) * length, dtype=self.dtype)
+
+    def _part(self, run: Run, with_base: bool, room: Tensor, by_row: bool = False) -> Part:
         name, start, stop = run
         size, count = stop - start, len(self.experts)
-        experts = room[: count * size].view(count, size)
-        for row, source in zip(experts, self.experts, strict=True):
-            self._fill(row, source, name, start)
         base = None
         if with_base and self.base is not None:
-            base = room[count * size : (count + 1) * size]
-            self._fill(base, self.base, name, start)
-        if self._device != "cpu":
-            base, experts = None if base is None else base.to(self._device), experts.to(self._device)
+            base = self._filled(room[:size], self.base, name, start)
+            room = room[size:]
+        if by_row:
+            read = lambda expert, row: self._filled(row, self.experts[expert], name, start)  # noqa: E731
+            experts = Rows(count, room[:size], read)
+        else:
+            experts = room[: count * size].view(count, size)
+            for row, source in zip(experts, self.experts, strict=True):
+                self._fill(row, source, name, start)
+            experts = experts.to(self._device)
         return Part(name, self.groups[name], self.layout[name].shape, start, base, experts)
+
+    def _filled(self, row: Tensor, source: Source, name: str, start: int) -> Tensor:
+        """`row` with values of a tensor, on the device."""
+        self._fill(row, source, name, start)
+        return row.to(self._device)
 
     def _fill(self, row: Tensor, source: Source, name: str, start: int) -> None:
         if source.layout[name].dtype == row.dtype and hasattr(source, "read_into"):

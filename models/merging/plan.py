@@ -88,8 +88,8 @@ def _megabytes(size: float) -> float:
 
 def _peak(technique: Technique, inputs: Inputs) -> float:
     """Of the process; statistics of whole matrices come on top of the parts."""
-    count = len(inputs.experts) + technique.needs_base()
-    values = _PARTS * count * inputs.part_length(technique.needs_base())
+    count = (1 if technique.BY_ROW else len(inputs.experts)) + technique.needs_base()
+    values = _PARTS * count * inputs.part_length(technique.needs_base(), technique.BY_ROW)
     if technique.WHOLE:
         values += (2 * count + 4) * max((inputs.layout[name].numel for name in inputs.floats), default=0)
     total = sum(entry.numel for entry in inputs.layout.values())

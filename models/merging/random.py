@@ -17,7 +17,7 @@ class Random(TaskVectorTechnique):
 
     def combine(self, part: Part, found: Found) -> Tensor:
         """The base and the drawn entries; all experts are as likely."""
-        vectors = self.vectors(part)
+        vectors = self.stacked(part, found)
         name = found.drawn_as.get(part.name, part.name)
         bits = random_bits(found.seed, name, 0, part.start, vectors.shape[1]).to(vectors.device)
         chosen = (bits.long() * len(vectors)) >> 31

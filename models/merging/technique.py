@@ -3,7 +3,7 @@
 Experts are given oldest first where their order matters. Nothing is remembered between merges.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, ClassVar, NamedTuple
@@ -51,6 +51,7 @@ class Technique(Spec):
     USES_BASE: ClassVar[bool] = True
     USES_RANDOM: ClassVar[bool] = False
     USES_STATISTICS: ClassVar[str | None] = None  # kind of the statistics each expert must bring
+    BY_ROW: ClassVar[bool] = False  # whether it goes over the experts of a part, never looks at all of them at once
     WHOLE: ClassVar[bool] = False  # whether a tensor with statistics must come in one part
     EXPERTS: ClassVar[int | None] = None  # how many it takes; none: one or more
 
@@ -110,16 +111,21 @@ class TaskVectorTechnique(Technique):
     scale: float = 1.0  # length of the merged task vector
     lines: Lines | None = None  # in place of `scale`, a length per layer
 
-    def vectors(self, part: Part) -> Tensor:
-        """The task vectors [n, size], each times its weight over the mean weight; in the memory of the experts."""
-        return self.weighed(part.experts.sub_(part.base))
+    def vectors(self, part: Part, found: Found) -> Iterator[Tensor]:
+        """Each task vector [size], pruned, times its weight over the mean weight; in the memory of the expert."""
+        count = len(part.experts)
+        for expert, (row, share) in enumerate(zip(part.experts, self.shares(count), strict=True)):
+            self.prune(row.sub_(part.base), expert, part, found)
+            yield row if self.weights is None else row.mul_(share * count)
 
-    def weighed(self, vectors: Tensor) -> Tensor:
-        """Task vectors [n, size], each times its weight over the mean weight, in place."""
-        if self.weights is not None:
-            for row, share in zip(vectors, self.shares(len(vectors)), strict=True):
-                row.mul_(share * len(vectors))
-        return vectors
+    def prune(self, vector: Tensor, expert: int, part: Part, found: Found) -> None:
+        """Take out of the task vector of one expert, in place, what the technique does not merge; here nothing."""
+
+    def stacked(self, part: Part, found: Found) -> Tensor:
+        """All of `vectors` at once [n, size]."""
+        for _ in self.vectors(part, found):
+            pass  # computed in place
+        return part.experts
 
     def onto(self, part: Part, merged: Tensor, found: Found) -> Tensor:
         """The base with the merged task vector at its length; changes `merged`."""
@@ -141,15 +147,22 @@ class TaskVectorTechnique(Technique):
 class Summing(TaskVectorTechnique):
     """A technique that adds up what is left of the task vectors."""
 
+    BY_ROW: ClassVar[bool] = True
+
     def own_gain(self, experts: int) -> float:
         """As many times as there are experts."""
         return float(experts)
 
+    def combine(self, part: Part, found: Found) -> Tensor:
+        """The base and the scaled sum."""
+        return self.onto(part, total(self.vectors(part, found)), found)
 
-def total(rows: Tensor) -> Tensor:
-    """The sum over the first dimension, one row after the other, so that its bits depend on nothing else."""
-    result = rows[0].clone()
-    for row in rows[1:]:
+
+def total(rows: Iterable[Tensor]) -> Tensor:
+    """The sum of `rows`, in memory of its own, one row after the other, so that its bits depend on nothing else."""
+    remaining = iter(rows)
+    result = next(remaining).clone()
+    for row in remaining:
         result.add_(row)
     return result
 

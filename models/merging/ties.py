@@ -26,10 +26,7 @@ class Ties(Electing):
             raise ValueError(f"density {self.density} of {count} values trims none, an error in the published code")
         return (rank,) if rank else ()
 
-    def pruned(self, part: Part, found: Found) -> Tensor:
-        """Task vectors without their small entries."""
-        part.experts.sub_(part.base)
-        for row, thresholds in zip(part.experts, found.thresholds[part.group], strict=True):
-            for threshold in thresholds:
-                keep_from(row, threshold)
-        return self.weighed(part.experts)
+    def prune(self, vector: Tensor, expert: int, part: Part, found: Found) -> None:
+        """Trim the small entries."""
+        for threshold in found.thresholds[part.group][expert]:
+            keep_from(vector, threshold)

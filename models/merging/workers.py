@@ -1,7 +1,7 @@
 """Threads that each compute on their own: many parts at once instead of many threads on one part.
 
-PyTorch counts threads per thread, and starts a new one with the count that was set last. So workers set theirs to one
-and the count of the others is put back before any work begins.
+PyTorch counts threads per thread, and gives a new one the count that was set last when it first asks or computes. So
+each worker asks, then sets its own to one, and the count of later threads is put back before any work begins.
 """
 
 import os
@@ -23,9 +23,7 @@ class Workers:
 
     def __init__(self) -> None:
         count, before = min(os.cpu_count() or 1, MOST), torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(
-            count, thread_name_prefix="merge", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="merge", initializer=_compute_alone)
         here = Barrier(count + 1)
         for _ in range(count):
             self._pool.submit(here.wait)
@@ -47,3 +45,8 @@ class Workers:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+
+def _compute_alone() -> None:
+    torch.get_num_threads()  # else the first computation would take the count of the other threads
+    torch.set_num_threads(1)
