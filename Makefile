@@ -28,10 +28,11 @@ test: setup ## the test suite
 prove: setup ## deployments, worker and schedule on a local server, end to end (minutes)
 	@$(BIN)/python tests/prove_deployments.py
 
-bench: setup ## measure the data side against what it must beat (a quarter of an hour, 6 GB of scratch space)
+bench: setup ## measure the data side and merging against what they must beat (half an hour, 14 GB of scratch space)
 	$(BIN)/python benchmarks/compose_stream.py
 	$(BIN)/python benchmarks/catalogue.py
 	$(BIN)/python benchmarks/read_images.py
+	$(BIN)/python benchmarks/merging.py --repeats 1
 
 lint: setup ## style checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

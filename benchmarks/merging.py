@@ -80,6 +80,8 @@ def main() -> None:
     """Write the experts, measure, print, fill the table."""
     given = _arguments()
     cases = [case for case in CASES if not given.techniques or case.kind in given.techniques]
+    if given.folder:
+        Path(given.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="evergreen-merging-", dir=given.folder) as folder:
         run("write", folder=folder, experts=given.experts, parameters=given.parameters)
         rows = [shown(measured(case, folder, given)) for case in cases]

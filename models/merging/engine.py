@@ -125,10 +125,10 @@ class _Merge:
         return len(self.inputs.experts) == 1 and not self._with_base and self.technique.USES_STATISTICS is None
 
     def _combine(self, names: Sequence[str], put: Put, share: float) -> None:
-        technique = self.technique
-        self._each(
-            names, share, lambda part: self._put(put, part, technique.combine(part, self.found)), technique.BY_ROW
-        )
+        def see(part: Part) -> None:
+            self._put(put, part, self.technique.combine(part, self.found))
+
+        self._each(names, share, see, self.technique.BY_ROW)
 
     def _settle(self, put: Put) -> None:
         """Write the values that take the sign of the majority of their half, which is known now."""

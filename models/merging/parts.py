@@ -49,7 +49,7 @@ class Part(NamedTuple):
     shape: tuple[int, ...]  # of the tensor
     start: int  # of the run in the flat tensor
     base: Tensor | None  # [size], fp32, or fp64 where an input is; none for techniques that need none
-    experts: "Tensor | Rows"  # [n, size], of the same type
+    experts: Tensor | Rows  # [n, size], of the same type
     statistics: Sequence[Tensor] | None = None  # per expert, of techniques that use them
 
     @property
