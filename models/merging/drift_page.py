@@ -86,6 +86,7 @@ def draw(geometry: Geometry, names: Sequence[str]) -> Figure:
         for axes, tower in zip(panels, towers, strict=False):
             _draw_drift(axes, tower, [extent for extent in geometry.layers if extent.tower == tower], names)
         panels[0].set_ylabel("drift, relative to the origin")
+        panels[0].set_ylim(bottom=0)  # once all towers are drawn: it ends the fitting of the axis they share
         _name_lines(above, panels, names)
         if below is not None:
             lengths, angles, pairs = below.subplots(1, 3)
@@ -106,7 +107,6 @@ def _draw_drift(axes: Axes, tower: str, layers: Sequence[Extent], names: Sequenc
     places = sorted({*numbers, *(i for i, label in enumerate(labels) if not label.isdigit())})
     axes.set_xticks(places, [labels[i] for i in places])
     axes.set(title=f"{tower} tower", xlabel="layer")
-    axes.set_ylim(bottom=0)
     _rule(axes)
 
 
@@ -138,7 +138,7 @@ def _draw_consecutive(axes: Axes, extents: Sequence[Extent], names: Sequence[str
         axes.plot(values, color=_TOWER_COLOURS[extent.tower], marker="o", markersize=3)
     axes.set(title="cosine with the one before")
     low = min((value for extent in extents for value in extent.consecutive if value is not None), default=0)
-    axes.set_ylim(min(0, 1.1 * low), 1.02)
+    axes.set_ylim(min(-0.02, 1.1 * low - 0.02), 1.02)
     axes.set_xlim(-0.3, len(names) - 0.7)
     _name_checkpoints(axes, names)
     _rule(axes)
