@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from models.evaluation.report import ExperimentRecord
+    from models.evaluation.record import ExperimentRecord
 
 CONFIGS = Path(__file__).parents[1] / "flows" / "configs"
 
@@ -109,7 +109,7 @@ def parsed(about: str | None) -> argparse.Namespace:
 def record_of(config: Path, seed: int) -> "ExperimentRecord":
     """The finished experiment of a file and a seed, run if it is not done yet."""
     from flows.experiment import load  # here, since benchmarks of memory import this file too
-    from models.evaluation.report import find_record, run_name
+    from models.evaluation.record import find_record, run_name
 
     command = [sys.executable, "-c", "from flows.cli import main; main()", "run", str(config), "--seed", str(seed)]
     subprocess.run([*command, "--json"], stdout=subprocess.DEVNULL, check=True)

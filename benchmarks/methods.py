@@ -15,7 +15,7 @@ from data_catalog.store import origins
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, load
 from models.costs import price
-from models.evaluation.report import ExperimentRecord
+from models.evaluation.record import ExperimentRecord
 
 CONFIG = CONFIGS / "demo" / "methods.yaml"
 MEASURES = {"KA": "knowledge_accumulation", "ZS": "zero_shot_retention", "GM": "geometric_mean"}

@@ -73,7 +73,7 @@ def evaluate(
     from flows.experiment import load
     from flows.server import api
     from flows.tables import show_rows
-    from models.evaluation.report import evaluation_rows
+    from models.evaluation.scores import evaluation_rows
 
     experiment = load(config, seed)
     with api(), watching(quiet=json_output):
@@ -103,7 +103,7 @@ def report(
     from flows.status import only_experiment
     from flows.tables import show_scores
     from models.evaluation import page
-    from models.evaluation.report import find_record
+    from models.evaluation.record import find_record
 
     record = find_record(experiment or only_experiment())
     path = page.write(record)
@@ -178,7 +178,7 @@ def _run(config: Path, seed: int | None, json_output: bool) -> None:
     from flows.experiment import load
     from flows.server import api
     from flows.tables import show_scores
-    from models.evaluation.report import load_record
+    from models.evaluation.record import load_record
 
     experiment = load(config, seed)
     with api(meanwhile=_import_flow), watching(quiet=json_output) as stages:
@@ -199,7 +199,7 @@ def _import_flow() -> None:
 
 def _say_what_next(config: Path, record: Any, done: str) -> None:
     from data_catalog.places import home
-    from models.evaluation.report import run_name
+    from models.evaluation.record import run_name
 
     name = run_name(record.name, record.seed)
     typer.echo(f"\n{done}\nreport: {home() / 'reports' / name}.html\n\nnext:")

@@ -67,7 +67,7 @@ def fold_adapter(
 def _digest(name: str, experiment: str | None, which: str) -> str:
     """`name` if it is a digest, else that of the `which` weights of a step of a finished experiment."""
     from flows.status import only_experiment
-    from models.evaluation.report import find_record
+    from models.evaluation.record import find_record
 
     if re.fullmatch(r"sha256:[0-9a-f]{64}", name):
         return name

@@ -97,7 +97,7 @@ def _is_file(name: str) -> bool:
 
 def _digest(name: str, experiment: str | None, weights: str) -> str:
     from flows.status import only_experiment
-    from models.evaluation.report import find_record
+    from models.evaluation.record import find_record
 
     if name != "pretrained" and not re.fullmatch(r"[^/]+/\d+", name):
         raise ValueError(

@@ -30,7 +30,7 @@ def statistics(
     from data_catalog.store import locate
     from data_catalog.store_files import replacing
     from flows.status import only_experiment
-    from models.evaluation.report import find_record
+    from models.evaluation.record import find_record
     from models.merging.statistics import collect
 
     if not output.parent.is_dir():

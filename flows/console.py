@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from models.evaluation.report import StageRecord
+from models.evaluation.record import StageRecord
 from tasks.journal import ALWAYS, journal
 from tasks.progress import listening
 

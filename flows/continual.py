@@ -15,7 +15,8 @@ from flows.preparing import Prepared, prepare
 from models.budget import Mafs
 from models.checkpoints import CheckpointRef
 from models.costs import what_costs
-from models.evaluation.report import EvalReport, ExperimentRecord, MergePoint, RecipeRecord, StreamReport, summarise
+from models.evaluation.record import ExperimentRecord, MergePoint, RecipeRecord, StreamReport
+from models.evaluation.scores import EvalReport, summarise
 from models.merging.linear import Linear
 from models.merging.temporal import History, warn_of_growth
 from models.prices import StepCost

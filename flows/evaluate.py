@@ -8,7 +8,7 @@ from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_sources
 from flows.preparing import choose, prepare
-from models.evaluation.report import EvalReport, StepScores, summarise
+from models.evaluation.scores import EvalReport, StepScores, summarise
 from tasks.evaluate import evaluate_checkpoint
 from tasks.journal import journal
 

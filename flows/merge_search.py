@@ -16,7 +16,7 @@ from flows.ingest import ingest_sources
 from flows.merging import advanced, picked
 from flows.preparing import Prepared, prepare
 from models.checkpoints import CheckpointRef
-from models.evaluation.report import ExperimentRecord, RecipeRecord, find_record, run_name
+from models.evaluation.record import ExperimentRecord, RecipeRecord, find_record, run_name
 from models.merging import AnyTechnique
 from models.merging.search import AnySearch, check_number, default_search
 from models.merging.temporal import History, MergeSpec

@@ -22,7 +22,7 @@ from data_catalog.validation import HELD_OUT, SPLIT
 from flows.experiment import ExperimentConfig
 from flows.ingest import Ingested, named
 from models.checkpoints import CheckpointRef
-from models.evaluation.report import find_record, run_name
+from models.evaluation.record import find_record, run_name
 from models.start import Pretrained
 from tasks.caption import score_captions
 from tasks.compose import (

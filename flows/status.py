@@ -1,7 +1,8 @@
 """What a home holds, without starting any server."""
 
 from data_catalog import catalog, places, store
-from models.evaluation.report import best_recipe, find_record, known_experiments
+from models.evaluation.record import find_record, known_experiments
+from models.evaluation.report import best_recipe
 
 
 def status() -> dict:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from models.evaluation.report import ExperimentRecord, merge_rows, score_rows, verdict
+from models.evaluation.record import ExperimentRecord
+from models.evaluation.report import merge_rows, score_rows, verdict
 
 NAME_WIDTH = 40  # columns of a terminal that the first column of a table may take for itself
 

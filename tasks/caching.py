@@ -26,7 +26,7 @@ from prefect.serializers import Serializer
 from data_catalog.places import results_root
 from data_catalog.store import MissingArtifact
 from data_catalog.store_files import write_atomically
-from models.evaluation.report import StageRecord
+from models.evaluation.record import StageRecord
 from tasks.journal import ALWAYS, Fingerprint, remember, tell, what_changed
 from tasks.locks import FlockManager
 from tasks.values import UnsupportedValue, check_storable, digest_of_input, dump, load_intact

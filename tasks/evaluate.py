@@ -3,7 +3,7 @@
 from data_catalog.eval_sets import EvalSet
 from models.checkpoints import CheckpointRef
 from models.evaluation import scoring
-from models.evaluation.report import EvalReport
+from models.evaluation.scores import EvalReport
 from tasks.caching import cached
 
 

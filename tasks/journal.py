@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from data_catalog.places import results_root
 from data_catalog.refs import Spec
 from data_catalog.store_files import write_atomically
-from models.evaluation.report import StageRecord
+from models.evaluation.record import StageRecord
 
 Listener = Callable[[StageRecord], object]
 

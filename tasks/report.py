@@ -9,18 +9,9 @@ from data_catalog.exclusions import Exclusions
 from data_catalog.stream import StepPlan, StreamPlan
 from models.checkpoints import CheckpointRef
 from models.evaluation import page
-from models.evaluation.report import (
-    EvalReport,
-    ExperimentRecord,
-    RecipeRecord,
-    StepRecord,
-    StepScores,
-    StreamReport,
-    markdown,
-    run_name,
-    score_rows,
-    store_record,
-)
+from models.evaluation.record import ExperimentRecord, RecipeRecord, StepRecord, StreamReport, run_name, store_record
+from models.evaluation.report import markdown, score_rows
+from models.evaluation.scores import EvalReport, StepScores
 from models.ledger import ledger
 from models.merging.trials import SearchReport
 from models.prices import StepCost

@@ -19,7 +19,8 @@ import pyarrow as pa
 from data_catalog import store
 from data_catalog.places import home
 from data_catalog.store import digest_of
-from models.evaluation.report import EvalReport, ExperimentRecord, StepRecord, StepScores
+from models.evaluation.record import ExperimentRecord, StepRecord
+from models.evaluation.scores import EvalReport, StepScores
 from tasks.caching import uncached
 from tasks.locks import exclusive
 

@@ -7,14 +7,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from data_catalog import store
-from models.evaluation.report import (
-    ExperimentRecord,
-    RecipeRecord,
-    StepScores,
-    forgetting,
-    merge_rows,
-    primary,
-)
+from models.evaluation.record import ExperimentRecord, RecipeRecord
+from models.evaluation.report import forgetting, merge_rows
+from models.evaluation.scores import StepScores, primary
 
 # Lines and marks keep a contrast of 3 on white and on the dark page; text is never coloured with these.
 COLOURS = ("#2b7fc4", "#c8650f", "#23936a", "#a45bc4", "#cf4657", "#8a7a17", "#6c7885", "#0f91a3")

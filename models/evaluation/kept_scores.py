@@ -11,7 +11,7 @@ from data_catalog.store import digest_of
 from data_catalog.store_files import write_atomically
 from models import decoding
 from models.checkpoints import CheckpointRef
-from models.evaluation.report import Score
+from models.evaluation.scores import Score
 
 REVISION = 1  # raise when the scores of the same weights on the same images would change
 

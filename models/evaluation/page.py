@@ -11,19 +11,9 @@ from plotly.offline import get_plotlyjs
 from data_catalog import places
 from data_catalog.store_files import write_atomically
 from models.evaluation import figures
-from models.evaluation.report import (
-    ExperimentRecord,
-    RecipeRecord,
-    StepRecord,
-    best_recipe,
-    evaluation_rows,
-    forgetting,
-    merge_rows,
-    primary,
-    run_name,
-    score_rows,
-    verdict,
-)
+from models.evaluation.record import ExperimentRecord, RecipeRecord, StepRecord, run_name
+from models.evaluation.report import best_recipe, forgetting, merge_rows, score_rows, verdict
+from models.evaluation.scores import evaluation_rows, primary
 
 Cell = str | int | float | None
 SUMMARY = ("recipe", "step", "KA", "ZS", "GM")

@@ -17,8 +17,8 @@ from models import embeddings
 from models.checkpoints import CheckpointRef
 from models.evaluation import kept_scores
 from models.evaluation.ranking import hits_at
-from models.evaluation.report import EvalReport, Score, clean_metric
 from models.evaluation.retrieval import recall_at_k, restricted
+from models.evaluation.scores import EvalReport, Score, clean_metric
 from models.evaluation.zero_shot import class_ranks
 
 TOP_5_CLASSES = 10  # with fewer classes the top-5 accuracy says little

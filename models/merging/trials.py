@@ -9,7 +9,7 @@ from pydantic import Field
 from data_catalog.eval_sets import EvalSet
 from data_catalog.refs import Spec
 from data_catalog.validation import validation_name
-from models.evaluation.report import EvalReport, StepScores, summarise
+from models.evaluation.scores import EvalReport, StepScores, summarise
 from models.merging import AnyTechnique
 from models.merging.search import settings_of
 

@@ -30,7 +30,7 @@ def expert(tiny, step_plan, experiment, monkeypatch):  # noqa: F811
     config = as_yaml(experiment.model_copy(update={"batch_size": 8}))
     recipes = [SimpleNamespace(name="plain", steps=[step])]
     record = SimpleNamespace(name="mine", config=config, recipes=recipes)
-    monkeypatch.setattr("models.evaluation.report.find_record", {"mine": record}.__getitem__)
+    monkeypatch.setattr("models.evaluation.record.find_record", {"mine": record}.__getitem__)
     return made
 
 

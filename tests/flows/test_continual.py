@@ -11,7 +11,7 @@ from data_catalog.store import read_table
 from flows.continual import continual_pretrain
 from flows.experiment import parse
 from flows.ingest import ingest
-from models.evaluation.report import load_record
+from models.evaluation.record import load_record
 from tasks.journal import ALWAYS, journal
 from tests.flows.conftest import raw_experiment
 

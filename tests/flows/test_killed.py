@@ -12,7 +12,7 @@ import yaml
 
 from flows.continual import continual_pretrain
 from flows.experiment import load
-from models.evaluation.report import find_record, load_record, run_name
+from models.evaluation.record import find_record, load_record, run_name
 from tests.flows.conftest import raw_experiment
 
 

@@ -13,7 +13,7 @@ from flows.experiment import as_yaml, parse
 from flows.merge_search import chosen_merge, deploying, entering, merge_search
 from models.checkpoints import CheckpointRef
 from models.evaluation import scoring
-from models.evaluation.report import load_record
+from models.evaluation.record import load_record
 from models.merging.linear import Linear
 from models.merging.temporal import History, MergeSpec
 from tasks.journal import ALWAYS, journal

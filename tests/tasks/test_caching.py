@@ -12,7 +12,7 @@ from prefect import flow
 from data_catalog import store
 from data_catalog.refs import Spec
 from data_catalog.store import digest_of
-from models.evaluation.report import EvalReport, Score
+from models.evaluation.scores import EvalReport, Score
 from tasks.caching import cached, uncached
 from tasks.journal import journal
 from tasks.values import UnsupportedValue, check_storable, digest_of_input, dump, load_intact

@@ -11,7 +11,8 @@ from safetensors.numpy import save
 
 from data_catalog import store
 from data_catalog.store import digest_of
-from models.evaluation.report import EvalReport, ExperimentRecord, RecipeRecord, Score, StepRecord, StepScores
+from models.evaluation.record import ExperimentRecord, RecipeRecord, StepRecord
+from models.evaluation.scores import EvalReport, Score, StepScores
 from tasks import tracking
 from tasks.tracking import log_report, log_step
 

@@ -8,15 +8,8 @@ import pytest
 
 from data_catalog import store
 from data_catalog.stream import StepSummary
-from models.evaluation.report import (
-    EvalReport,
-    ExperimentRecord,
-    RecipeRecord,
-    Score,
-    StageRecord,
-    StepRecord,
-    summarise,
-)
+from models.evaluation.record import ExperimentRecord, RecipeRecord, StageRecord, StepRecord
+from models.evaluation.scores import EvalReport, Score, summarise
 
 ADAPTATION = ("shapes", "textures", "sketches", "digits", "retrieval_new")
 RETENTION = ("broad", "photos", "captions_held_out")

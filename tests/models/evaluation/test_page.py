@@ -5,7 +5,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from models.evaluation.page import render
-from models.evaluation.report import clean_metric
+from models.evaluation.scores import clean_metric
 
 
 class Elements(HTMLParser):

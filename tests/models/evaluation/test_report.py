@@ -1,20 +1,16 @@
 import pytest
 
-from models.evaluation.report import (
+from models.evaluation.record import load_record, store_record
+from models.evaluation.report import forgetting, markdown, score_rows, verdict
+from models.evaluation.scores import (
     EvalReport,
     Score,
     clean_metric,
     evaluation_rows,
-    forgetting,
     geometric_mean,
     knowledge_accumulation,
-    load_record,
-    markdown,
     primary,
-    score_rows,
-    store_record,
     summarise,
-    verdict,
     zero_shot_retention,
 )
 

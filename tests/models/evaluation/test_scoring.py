@@ -13,7 +13,7 @@ from data_catalog.eval_sets import EvalSet
 from models import clip, embeddings
 from models.checkpoints import load, save
 from models.evaluation import kept_scores
-from models.evaluation.report import primary
+from models.evaluation.scores import primary
 from models.evaluation.scoring import evaluate
 
 PROMPTS = ["a red square", "a green square", "a blue square"]

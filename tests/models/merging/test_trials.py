@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.evaluation.report import EvalReport, Score, StepScores
+from models.evaluation.scores import EvalReport, Score, StepScores
 from models.merging.linear import Linear
 from models.merging.trials import SearchReport, non_dominated, trials, validated
 

@@ -1,0 +1,117 @@
+"""What a whole experiment leaves behind: the stored record that reports are made from."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from data_catalog import places, store
+from data_catalog.refs import Ref, Spec
+from data_catalog.store_files import write_atomically
+from data_catalog.stream import StepSummary
+from models.evaluation.scores import EvalReport, StepScores
+from models.ledger import LedgerRow
+
+
+class StepRecord(Spec):
+    """One step of one recipe: what it saw, what it made, what it cost and what came of it."""
+
+    step: int = Field(ge=0)
+    scores: EvalReport
+    summary: StepScores
+    expert: str  # digest of the weights straight after the update
+    deployed: str  # digest of the weights after the merge
+    step_plan: str  # digest
+    curves: str  # digest of a table: iteration, loss, lr, logit_scale, gradient_norm, samples_per_second
+    iterations: int = Field(ge=0)
+    draws: dict[str, int]  # pool -> samples drawn
+    mafs_planned: float | None = None
+    mafs_used: float | None = None
+    ledger: tuple[LedgerRow, ...] = ()  # of that, what each phase was given and took
+    seconds: float = Field(ge=0)
+
+
+class MergePoint(Spec):
+    """The last merge of a recipe tried with another weight on its past."""
+
+    past_weight: float = Field(ge=0, le=1)
+    summary: StepScores
+
+
+class RecipeRecord(Spec):
+    """One way of going through the stream."""
+
+    name: str
+    description: str
+    steps: tuple[StepRecord, ...] = Field(min_length=1)
+    merge_points: tuple[MergePoint, ...] = ()  # by rising weight on the past
+
+
+class StageRecord(Spec):
+    """One stage of the run: whether its work was done or re-used, and why."""
+
+    stage: str
+    label: str
+    reused: bool
+    reason: str
+    seconds: float = Field(ge=0)
+
+
+class ExperimentRecord(Spec):
+    """Everything the report of an experiment is made from."""
+
+    name: str
+    seed: int
+    config: str  # YAML
+    adaptation: tuple[str, ...]
+    retention: tuple[str, ...]
+    zero_shot: EvalReport
+    zero_shot_summary: StepScores
+    pretrained: str  # digest
+    recipes: tuple[RecipeRecord, ...]
+    stream: tuple[StepSummary, ...]
+    stages: tuple[StageRecord, ...]
+
+
+class StreamReport(Ref):
+    """A stored ExperimentRecord with its two curves per recipe, one value per step."""
+
+    accumulation: dict[str, tuple[float, ...]]
+    retention: dict[str, tuple[float, ...]]
+
+
+def store_record(record: ExperimentRecord) -> StreamReport:
+    """Store `record` as JSON, make it the one `find_record` gives for its name, and return its reference."""
+    digest = store.write_bytes(record.model_dump_json(indent=1).encode(), kind="experiment record", name=record.name)
+    write_atomically(_pointer(run_name(record.name, record.seed)), digest.encode())
+    summaries = {recipe.name: [step.summary for step in recipe.steps] for recipe in record.recipes}
+    return StreamReport(
+        digest=digest,
+        accumulation={name: tuple(s.knowledge_accumulation for s in steps) for name, steps in summaries.items()},
+        retention={name: tuple(s.zero_shot_retention for s in steps) for name, steps in summaries.items()},
+    )
+
+
+def run_name(experiment: str, seed: int) -> str:
+    """How one experiment with one seed is called in commands, file names and artifacts."""
+    return f"{experiment}-seed{seed}"
+
+
+def find_record(name: str) -> ExperimentRecord:
+    """The last record under a name of `known_experiments`; raises ValueError if there is none."""
+    if not _pointer(name).is_file():
+        raise ValueError(f"no experiment {name!r} has been finished in {places.home()}; known: {known_experiments()}")
+    return load_record(_pointer(name).read_text())
+
+
+def known_experiments() -> list[str]:
+    """The names of all finished experiments in this store."""
+    return sorted(path.stem for path in (places.store_root() / "experiments").glob("*.ref"))
+
+
+def load_record(digest: str) -> ExperimentRecord:
+    """The record stored under `digest`; raises MissingArtifact."""
+    return ExperimentRecord.model_validate_json(store.read_bytes(digest))
+
+
+def _pointer(name: str) -> Path:
+    return places.store_root() / "experiments" / f"{name}.ref"

@@ -1,0 +1,96 @@
+"""What one checkpoint scored, and the summaries of it: what was learned, what was kept (reference 9.2)."""
+
+import math
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from data_catalog.refs import Spec
+
+CLEAN = "_clean"  # ends the name of a metric over the images without a duplicate among the training images
+SUMMARY_METRICS = ("accuracy_top1", "recall_at_5")  # one of them per dataset enters the summaries (reference 9.2)
+
+
+class Score(Spec):
+    """One metric of one checkpoint on one dataset."""
+
+    dataset: str
+    metric: str
+    value: float = Field(ge=0, le=1)
+    samples: int = Field(ge=1)
+
+
+class EvalReport(Spec):
+    """The scores of one checkpoint."""
+
+    checkpoint: str  # digest
+    scores: tuple[Score, ...]
+
+
+class StepScores(Spec):
+    """The summary of one step: what was learned, what was kept, and both in one number."""
+
+    step: int = Field(ge=-1)  # -1: before the first update
+    knowledge_accumulation: float = Field(ge=0, le=1)
+    zero_shot_retention: float = Field(ge=0, le=1)
+    geometric_mean: float = Field(ge=0, le=1)
+
+
+def primary(report: EvalReport) -> dict[str, float]:
+    """Dataset -> the one value that enters the summaries: top-1 accuracy or recall@5."""
+    return {score.dataset: score.value for score in report.scores if score.metric in SUMMARY_METRICS}
+
+
+def clean_metric(metric: str) -> str:
+    """The name of `metric` over the clean images alone; it never enters the summaries."""
+    return metric + CLEAN
+
+
+def evaluation_rows(report: EvalReport) -> list[dict[str, str | int | float | None]]:
+    """One row per dataset and metric, with the clean value beside the full one if any is known."""
+    clean = {(score.dataset, score.metric): score for score in report.scores if score.metric.endswith(CLEAN)}
+    rows = []
+    for score in (score for score in report.scores if not score.metric.endswith(CLEAN)):
+        other = clean.get((score.dataset, clean_metric(score.metric)))
+        known = {"clean": other and other.value, "clean_samples": other and other.samples} if clean else {}
+        rows.append(score.model_dump() | known)
+    return rows
+
+
+def knowledge_accumulation(report: EvalReport, adaptation: Sequence[str]) -> float:
+    """Mean score over the sets that the stream adapts to, seen or not yet seen; unweighted by their size."""
+    return _mean(report, adaptation, "adaptation")
+
+
+def zero_shot_retention(report: EvalReport, retention: Sequence[str]) -> float:
+    """Mean score over the sets that the stream never shows; unweighted by their size."""
+    return _mean(report, retention, "retention")
+
+
+def geometric_mean(knowledge: float, retention: float) -> float:
+    """Both summaries in one number, which is low when either is."""
+    return math.sqrt(knowledge * retention)
+
+
+def summarise(step: int, report: EvalReport, adaptation: Sequence[str], retention: Sequence[str]) -> StepScores:
+    """The summary of `report`; step -1 stands for the weights before the first update."""
+    knowledge = knowledge_accumulation(report, adaptation)
+    kept = zero_shot_retention(report, retention)
+    return StepScores(
+        step=step,
+        knowledge_accumulation=knowledge,
+        zero_shot_retention=kept,
+        geometric_mean=geometric_mean(knowledge, kept),
+    )
+
+
+def _mean(report: EvalReport, datasets: Sequence[str], role: str) -> float:
+    if not datasets:
+        raise ValueError(f"no {role} sets named: their mean is undefined; name at least one in the configuration")
+    values = primary(report)
+    if missing := sorted(set(datasets) - set(values)):
+        raise ValueError(
+            f"the report of {report.checkpoint[:19]} lacks the {role} sets {', '.join(missing)}; "
+            f"it holds {', '.join(sorted(values)) or 'none'}: evaluate the missing ones"
+        )
+    return math.fsum(values[name] for name in datasets) / len(datasets)
