@@ -4,6 +4,7 @@ Every entry goes with probability 1 - density, as in the paper. The code of TIME
 number instead, k - 1 of N with k = int(N (1 - density)); `paper` does that.
 """
 
+import math
 from typing import ClassVar
 
 import torch
@@ -46,6 +47,17 @@ class Dropping(TaskVectorTechnique):
         above = self._drawn(part, expert, found).sub_(self._threshold(part.group, expert, found) - 1)
         stays = above.clamp_(0, 1).to(vector)  # 1 or 0
         vector.mul_(stays).div_(self.density)
+
+    def gain_of_sum(self, experts: int) -> float:
+        """How many times the length of equal task vectors their sum has: what was dropped leaves noise in the rest.
+
+        Entries have the variance (1 - d)/d around what they would be, so squares add up to n/d + n (n - 1).
+        """
+        return math.sqrt(experts / self.density + experts * (experts - 1))
+
+    def gain_of_one(self, experts: int) -> float:
+        """The same where the entries that stay count once, however many they are: one in d stays of each expert."""
+        return math.sqrt(1 - (1 - self.density) ** experts) / self.density
 
     def _threshold(self, group: str, expert: int, found: Found) -> int:
         if not self.paper:

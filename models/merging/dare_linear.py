@@ -10,3 +10,7 @@ class DareLinear(Dropping, Summing):
     """Drop entries of the task vectors at random, rescale the others, add up what is left."""
 
     kind: Literal["dare_linear"] = "dare_linear"
+
+    def own_gain(self, experts: int) -> float:
+        """That of a sum."""
+        return self.gain_of_sum(experts)

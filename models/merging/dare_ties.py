@@ -10,3 +10,7 @@ class DareTies(Dropping, Electing):
     """Drop entries of the task vectors at random, rescale the others, combine those that agree with an elected sign."""
 
     kind: Literal["dare_ties"] = "dare_ties"
+
+    def own_gain(self, experts: int) -> float:
+        """Equal task vectors agree everywhere, so nothing is left out but what was dropped."""
+        return self.gain_of_sum(experts) if self.agreeing == "sum" else self.gain_of_one(experts)

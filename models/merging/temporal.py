@@ -4,6 +4,7 @@ The running merge is kept from step to step, so that every step merges once, wha
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -84,14 +85,13 @@ class MergeSpec(Spec):
         """
         if not self.needs_running:
             return None
-        gain = self.technique.gain(2)
-        if gain <= (1 if self.init == "ema" else 1.999):
+        growth = self.technique.gain(2) / (1 if self.init == "ema" else 2)
+        if growth <= (1 if self.init == "ema" else 0.9995):
             return None
-        advice = "lower `scale` to 0.5 or less" if self.init == "ema" else "lower `scale` below 1"
         return (
             f"merging by `{self.technique.kind}` with init {self.init} and a running merge multiplies what was learned "
-            f"before by {gain / (1 if self.init == 'ema' else 2):g} in every step, so that the weights grow without "
-            f"bound: {advice}, or take another technique"
+            f"before by {growth:.3g} in every step, so that the weights grow without bound: lower `scale` (or `lines`) "
+            f"to less than {math.ceil(100 / growth)} % of what it is, or take another technique"
         )
 
 

@@ -3,6 +3,8 @@ import torch
 
 from data_catalog.store import origins, write_bytes
 from models.checkpoints import load, save
+from models.merging.dare_linear import DareLinear
+from models.merging.dare_ties import DareTies
 from models.merging.linear import Linear
 from models.merging.presets import PRESETS
 from models.merging.random import Random
@@ -101,18 +103,24 @@ def test_a_running_merge_takes_two_weights():
         ("ema", Ties(agreeing="sum"), True),
         ("zs", TaskArithmetic(scale=1), True),
         ("zs", TaskArithmetic(scale=0.9), False),
+        ("ema", DareLinear(density=0.3, scale=0.5), True),
+        ("ema", DareTies(density=1), False),
     ],
 )
 def test_a_rule_under_which_weights_grow_without_bound_is_found(init, technique, grows):
     assert (MergeSpec(init=init, deploy="ema", technique=technique).growth() is not None) == grows
 
 
-@pytest.mark.parametrize("scale", [0.1, 0.5, 1.0])
-def test_the_norm_really_grows_where_it_is_said_to(scale):
-    technique, base = TaskArithmetic(scale=scale), {"w": torch.zeros(8, dtype=torch.float64)}
+@pytest.mark.parametrize(
+    "technique",
+    [*(TaskArithmetic(scale=scale) for scale in (0.1, 0.5, 1.0)), DareTies(density=0.3),
+     DareLinear(density=0.3, scale=0.1)],
+)  # fmt: skip
+def test_the_norm_really_grows_where_it_is_said_to(technique):
+    base = {"w": torch.zeros(2000, dtype=torch.float64)}
     spec, running, lengths = MergeSpec(init="ema", deploy="ema", technique=technique), base, []
-    for _ in range(20):
+    for step in range(60):
         expert = {"w": running["w"] + 0.1}  # every step learns as much again
-        running = technique.merge(base, [expert, running])
+        running = technique.merge(base, [expert, running], seed=step)
         lengths.append(running["w"].norm().item())
     assert (lengths[-1] > 1000 * lengths[0]) == (spec.growth() is not None)
