@@ -73,6 +73,8 @@ def live(experiment: ExperimentConfig, name: str, prepared: Prepared) -> RecipeR
     iterations = experiment.budget.iterations(cost, steps)
     history, merging = History.start(prepared.start), recipe.merge
     warn_of_growth(merging, name)
+    for candidate in recipe.search.candidates(experiment.seed) if recipe.search else ():
+        warn_of_growth(merging.model_copy(update={"technique": candidate}), f"the search of {name}")
     records, waiting, memory = [], None, None
     for step in range(steps):
         data = compose_step(prepared.plan, step, recipe.mixture, experiment.batch_size, iterations, experiment.seed,

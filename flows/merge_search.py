@@ -79,7 +79,7 @@ def search_record(experiment: ExperimentConfig, name: str, record: ExperimentRec
         raise ValueError(f"only one expert is merged at step {step} of {name}; search at a later step")
     candidates = (search or recipe.search or default_search(spec.deploy != "all")).candidates(experiment.seed)
     check_number(candidates, len(merged))
-    if spec.deploy == recipe.merge.deploy:
+    if spec.deploy == recipe.merge.deploy and spec.technique.USES_STATISTICS is None:  # which nobody collects here
         candidates = _with(spec.technique, candidates)
     adaptation = arrived(prepared, step)
     found = try_all(experiment, name, prepared, step, candidates, spec, history, expert)

@@ -1,11 +1,10 @@
 """How many threads a model's operators use on a CPU; the count decides bits, so it follows from the model alone."""
 
-from functools import lru_cache
-
 import torch
 from torch import nn
 
 SMALL = 5_000_000  # parameters
+_DEFAULT = torch.get_num_threads()  # asked before anything sets another count, if only for a moment
 
 
 def fit_to(model: nn.Module) -> None:
@@ -15,11 +14,5 @@ def fit_to(model: nn.Module) -> None:
     decoding and evaluation can use the other cores. Nothing is set back: updates and evaluations of one backbone run
     side by side, and setting back in one thread would change the other's bits.
     """
-    default = _default_threads()
     small = sum(parameter.numel() for parameter in model.parameters()) < SMALL
-    torch.set_num_threads(1 if small else default)
-
-
-@lru_cache(maxsize=1)
-def _default_threads() -> int:
-    return torch.get_num_threads()
+    torch.set_num_threads(1 if small else _DEFAULT)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from models.merging.parts import Part
-from models.merging.technique import Found, Patch, TaskVectorTechnique, total
+from models.merging.technique import Choosing, Found, Patch, total
 
 MOST_PATCHES = 1_000_000  # of a half of the model; where there are more, the half is combined once more
 
 
-class Electing(TaskVectorTechnique):
+class Electing(Choosing):
     """Task vectors, pruned in some way, whose disagreeing parts do not cancel."""
 
     agreeing: Literal["mean", "sum", "max"] = "mean"  # what becomes of the entries that have the elected sign
@@ -27,7 +27,9 @@ class Electing(TaskVectorTechnique):
 
     def combine(self, part: Part, found: Found) -> Tensor:
         """The base and what the agreeing experts make of each weight."""
-        vectors = self.stacked(part, found)
+        for _ in self.weighed(part, found):
+            pass  # in place
+        vectors = part.experts
         sign = total(vectors).sign_()
         if part.group in found.majority:
             sign.masked_fill_(sign == 0, float(found.majority[part.group]))
@@ -36,19 +38,23 @@ class Electing(TaskVectorTechnique):
         return self.onto(part, self.agreed(vectors, sign), found)
 
     def agreed(self, vectors: Tensor, sign: Tensor) -> Tensor:
-        """Mean, sum or largest of the entries of `vectors` [n, size], which are used up, that have the sign [size]."""
-        result = sign.new_zeros(sign.shape)
-        count = sign.new_zeros(sign.shape)
-        for row in vectors:
+        """Mean, sum or largest of the entries of `vectors` [n, size], which are used up, that have the sign [size].
+
+        Vectors come times their weights: the mean is over the weights that agree, the largest is itself without any.
+        """
+        result, weight = torch.zeros_like(sign), torch.zeros_like(sign)
+        for row, factor in zip(vectors, self.factors(len(vectors)), strict=True):
             entries = row.mul_(sign).clamp_(min=0)
             if self.agreeing == "max":
-                torch.maximum(result, entries, out=result)
+                if factor:
+                    result = torch.where(entries > weight, entries / factor, result)
+                torch.maximum(weight, entries, out=weight)
                 continue
             result.add_(entries)
             if self.agreeing == "mean":
-                count.add_(entries.sign_())
+                weight.add_(entries.sign_(), alpha=factor)
         if self.agreeing == "mean":
-            result.div_(count.clamp_(min=1))
+            result.div_(weight.masked_fill_(weight == 0, 1))
         return result.mul_(sign)
 
     def _note(self, part: Part, vectors: Tensor, sign: Tensor, found: Found) -> None:

@@ -95,8 +95,11 @@ class _Merge:
         self.technique, self.inputs, self.newest = technique, inputs, inputs.experts[newest]
         self._with_base, self._progress, self._shown = technique.needs_base(), progress, 0.0
         count = len(inputs.experts)
-        if technique.EXPERTS not in (None, count) and count != 1:
-            raise ValueError(f"`{technique.kind}` merges {technique.EXPERTS} experts, found {count}")
+        if technique.takes() not in (None, count) and count != 1:
+            raise ValueError(
+                f"`{technique.kind}` merges {technique.takes()} experts{' with `paper`' if technique.paper else ''}, "
+                f"found {count}"
+            )
         technique.shares(count)
         self._statistics = StoredStatistics.of(technique, inputs, statistics)
         self.found = Found(count, seed, layers_of(list(inputs.layout)), drawn_as(technique, inputs))
@@ -122,7 +125,7 @@ class _Merge:
 
     def _is_single(self) -> bool:
         """Whether there is one expert only, of a technique that returns it as it is."""
-        return len(self.inputs.experts) == 1 and not self._with_base and self.technique.USES_STATISTICS is None
+        return len(self.inputs.experts) == 1 and self.technique.keeps_one()
 
     def _combine(self, names: Sequence[str], put: Put, share: float) -> None:
         def see(part: Part) -> None:
@@ -206,10 +209,16 @@ class _Merge:
     def _put(self, put: Put, part: Part, values: Tensor) -> None:
         if not math.isfinite(values.sum()):  # many times faster than to look at each
             values = self._explained(part, values)
-        put(part.name, part.start, values.to(self._kind(part.name)))
+        written = values.to(kind := self._kind(part.name))
+        if kind.itemsize < values.dtype.itemsize and bool((written.isinf() & values.isfinite()).any()):
+            raise ValueError(
+                f"the merged {part.name!r} has values up to {float(values.abs().max()):.3g}, more than "
+                f"{str(kind).removeprefix('torch.')} holds: lower `scale`, or give the newest expert in a wider type"
+            )
+        put(part.name, part.start, written)
 
     def _explained(self, part: Part, values: Tensor) -> Tensor:
-        """`values` with what is not finite in all experts alike, such as a mask; raises ValueError for all else."""
+        """`values` with what is infinite in all experts alike, such as a mask; raises ValueError for all else."""
         stop = part.start + len(values)
         rows = [source.read(part.name, part.start, stop).to(values) for source in self.inputs.experts]
         odd = ~torch.isfinite(values)
@@ -217,8 +226,12 @@ class _Merge:
             return values  # finite ones whose sum is not
         if all(bool((row[odd] == rows[0][odd]).all()) for row in rows):
             return torch.where(odd, rows[0], values)
-        bad = [i for i, row in enumerate(rows) if not bool(torch.isfinite(row).all())]
-        whose = f"expert {bad[0]} has such values" if bad else "all experts are: the merged change is too long"
+        named = {f"expert {number}": row for number, row in enumerate(rows)}
+        if self._with_base and self.inputs.base is not None:
+            named["the base"] = self.inputs.base.read(part.name, part.start, stop).to(values)
+        bad = [name for name, row in named.items() if not bool(torch.isfinite(row).all())]
         raise ValueError(
-            f"the merged {part.name!r} is not finite: {whose}; leave that checkpoint out, or lower `scale`"
-        )
+            f"the merged {part.name!r} is not finite: "
+            + (f"{bad[0]} has such values; leave that checkpoint out" if bad
+               else "all inputs are, so the merged change is too long; lower `scale`")
+        )  # fmt: skip

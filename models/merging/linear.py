@@ -25,6 +25,10 @@ class Linear(Technique):
         """Only where layers go different parts of the way."""
         return self.lines is not None and not self.paper
 
+    def keeps_one(self) -> bool:
+        """Unless layers are scaled."""
+        return self.lines is None
+
     def combine(self, part: Part, found: Found) -> Tensor:
         """The weighted mean."""
         mean = weighted(part.experts, self.shares(len(part.experts)))

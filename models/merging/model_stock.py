@@ -22,6 +22,10 @@ class ModelStock(Spanning):
     kind: Literal["model_stock"] = "model_stock"
     OF_VECTORS: ClassVar[bool] = True
 
+    def takes(self) -> int | None:
+        """The published rule is of two."""
+        return 2 if self.paper else None
+
     def coefficients(self, gram: Tensor) -> list[float]:
         """1 - t of the base and a share of t of each expert."""
         count = len(gram)

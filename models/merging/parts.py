@@ -6,7 +6,7 @@ How the parts are cut depends on the number of inputs alone, never on threads or
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
 import torch
@@ -98,10 +98,12 @@ class Inputs:
             raise ValueError("there is no expert to merge; give one or more")
         self.base, self.experts, self._device = base, experts, device
         self.layout = experts[-1].layout
-        for number, source in enumerate([*([base] if base else []), *experts]):
-            _check_layout(source.layout, self.layout, "the base" if base and not number else f"expert {number}")
-        floats = [entry.dtype for entry in self.layout.values() if entry.dtype.is_floating_point]
-        self.dtype = torch.float64 if torch.float64 in floats else torch.float32  # of the arithmetic
+        named = [("the base", base)] if base else []
+        named += [(f"expert {number}", source) for number, source in enumerate(experts)]
+        for what, source in named:
+            _check_layout(source.layout, self.layout, what)
+        kinds = {entry.dtype for _, source in named for entry in source.layout.values()}
+        self.dtype = torch.float64 if torch.float64 in kinds else torch.float32  # of the arithmetic
         self.groups = {name: group_of(name) for name in self.layout}
         self.floats = [name for name, entry in self.layout.items() if entry.dtype.is_floating_point and entry.numel]
 
@@ -135,9 +137,14 @@ class Inputs:
         length = self.part_length(with_base, by_row)
 
         def read(run: Run) -> None:
-            room = self._room(length, with_base, by_row) if rooms.empty() else rooms.get()
-            see(self._part(run, with_base, room, by_row))
-            rooms.put(room)
+            try:
+                room = rooms.get_nowait()
+            except Empty:
+                room = self._room(length, with_base, by_row)
+            try:
+                see(self._part(run, with_base, room, by_row))
+            finally:
+                rooms.put(room)
 
         workers.do(read, self._runs(names, length))
 

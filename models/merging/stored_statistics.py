@@ -14,7 +14,7 @@ class StoredStatistics:
 
     def __init__(self, sources: Sequence[Source], dtype: torch.dtype, whole: bool):
         self._sources, self._dtype, self._whole = sources, dtype, whole
-        self._names = set.intersection(*(set(source.layout) for source in sources)) if sources else set()
+        self._names = set(sources[0].layout) if sources else set()
 
     @classmethod
     def of(cls, technique: Technique, inputs: Inputs, sources: Sequence[Source]) -> "StoredStatistics":
@@ -28,6 +28,12 @@ class StoredStatistics:
                 "give one per expert, in their order"
             )
         found = cls(sources, inputs.dtype, technique.WHOLE)
+        for number, source in enumerate(sources):
+            if odd := sorted(found._names ^ set(source.layout)):
+                raise ValueError(
+                    f"the statistics of experts 0 and {number} are not of the same tensors: {', '.join(odd[:3])} "
+                    f"{'are' if len(odd) > 1 else 'is'} in one of them only; collect them again"
+                )
         strangers = found._names - set(inputs.layout)
         if sources and (strangers or not found._names):
             raise ValueError(

@@ -22,10 +22,10 @@ class TallMasks(Summing):
 
     def combine(self, part: Part, found: Found) -> Tensor:
         """The base and the sum where it has the votes."""
-        together = total(self.vectors(part, found))
+        together = total(self.weighed(part, found))
         if self.votes:
             count = together.new_zeros(together.shape)
-            for row in self.vectors(part, found):
+            for row in self.weighed(part, found):
                 ahead = row.abs().sub_((together - row).abs_(), alpha=self.mask_lambda)
                 count.add_(ahead.sign_().clamp_(min=0))
             together.mul_(count.sub_(self.votes - 1).clamp_(0, 1))

@@ -70,6 +70,14 @@ class Technique(Spec):
         """Whether the origin of task vectors matters to the result."""
         return self.USES_BASE
 
+    def takes(self) -> int | None:
+        """How many experts it merges; None: any number."""
+        return self.EXPERTS
+
+    def keeps_one(self) -> bool:
+        """Whether a single expert comes out as it is."""
+        return not self.needs_base() and self.USES_STATISTICS is None
+
     def shares(self, experts: int) -> tuple[float, ...]:
         """The weight of each of `experts`, summing to 1; raises ValueError for weights of another number."""
         return shares_of(self.weights, experts)
@@ -98,6 +106,10 @@ class Technique(Spec):
         """How many times the length of equal task vectors the merged one has, the most over its layers."""
         return 1.0
 
+    def gain_beside_base(self) -> float:
+        """How many times its length the task vector of one expert has when it is merged with what has not moved."""
+        return 1.0
+
     def merge(self, base: Weights, experts: Sequence[Weights], seed: int = 0, newest: int = -1) -> dict[str, Tensor]:
         """One set of weights out of `experts` in memory, as `merge_files` does on disk; no argument is changed."""
         from models.merging.engine import merge_in_memory
@@ -112,20 +124,22 @@ class TaskVectorTechnique(Technique):
     lines: Lines | None = None  # in place of `scale`, a length per layer
 
     def vectors(self, part: Part, found: Found) -> Iterator[Tensor]:
-        """Each task vector [size], pruned, times its weight over the mean weight; in the memory of the expert."""
-        count = len(part.experts)
-        for expert, (row, share) in enumerate(zip(part.experts, self.shares(count), strict=True)):
+        """Each task vector [size], pruned, in the memory of the expert."""
+        for expert, row in enumerate(part.experts):
             self.prune(row.sub_(part.base), expert, part, found)
-            yield row if self.weights is None else row.mul_(share * count)
+            yield row
+
+    def weighed(self, part: Part, found: Found) -> Iterator[Tensor]:
+        """Each of `vectors` times its weight over the mean weight."""
+        for row, factor in zip(self.vectors(part, found), self.factors(len(part.experts)), strict=True):
+            yield row if factor == 1 else row.mul_(factor)
+
+    def factors(self, experts: int) -> list[float]:
+        """The weight of each expert over the mean weight: 1 where all count alike."""
+        return [1.0] * experts if self.weights is None else [share * experts for share in self.shares(experts)]
 
     def prune(self, vector: Tensor, expert: int, part: Part, found: Found) -> None:
         """Take out of the task vector of one expert, in place, what the technique does not merge; here nothing."""
-
-    def stacked(self, part: Part, found: Found) -> Tensor:
-        """All of `vectors` at once [n, size]."""
-        for _ in self.vectors(part, found):
-            pass  # computed in place
-        return part.experts
 
     def onto(self, part: Part, merged: Tensor, found: Found) -> Tensor:
         """The base with the merged task vector at its length; changes `merged`."""
@@ -138,6 +152,10 @@ class TaskVectorTechnique(Technique):
     def gain(self, experts: int) -> float:
         """The scale, or the largest of the layers', times what the technique itself makes of equal vectors."""
         return self.own_gain(experts) * abs(self.scale if self.lines is None else self.lines.largest)
+
+    def gain_beside_base(self) -> float:
+        """That of one expert."""
+        return self.gain(1)
 
     def own_gain(self, experts: int) -> float:
         """How many times the length of equal task vectors the merged one has at scale 1."""
@@ -153,9 +171,24 @@ class Summing(TaskVectorTechnique):
         """As many times as there are experts."""
         return float(experts)
 
+    def gain_beside_base(self) -> float:
+        """That of one expert, times its weight."""
+        return self.gain(1) * self.factors(2)[0]
+
     def combine(self, part: Part, found: Found) -> Tensor:
         """The base and the scaled sum."""
-        return self.onto(part, total(self.vectors(part, found)), found)
+        return self.onto(part, total(self.weighed(part, found)), found)
+
+
+class Choosing(TaskVectorTechnique):
+    """A technique in which weights say whose entries are taken, not how long they are."""
+
+    @field_validator("weights")
+    @classmethod
+    def _not_negative(cls, weights: object) -> object:
+        if isinstance(weights, tuple) and min(weights) < 0:
+            raise ValueError(f"merge weights {list(weights)} choose among experts, so none can be below 0")
+        return weights
 
 
 def total(rows: Iterable[Tensor]) -> Tensor:

@@ -4,7 +4,6 @@ The running merge is kept from step to step, so that every step merges once, wha
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,6 +18,9 @@ from models.merging.presets import PRESETS
 from models.merging.statistics import StatisticsRef
 
 Anchor = Literal["zs", "ft", "ema", "all"]  # pretrained weights, latest expert, running merge, one merge of all experts
+
+
+_MANY = 100  # steps: what does not grow in so many does not grow
 
 
 class MergeSpec(Spec):
@@ -80,19 +82,31 @@ class MergeSpec(Spec):
     def growth(self) -> str | None:
         """Why the weights of a long stream would move away from the pretrained ones without bound; none if not.
 
-        With task vectors and the running merge, what was learned is in the expert (if it starts there) and in the
-        running weights: more than both is a vector that grows with every step, without anything learned.
+        An update that starts from a merge has in it what was merged: if merging makes that longer, every step does.
+        Running weights alone, beside experts that start elsewhere, may come out at up to their own length.
         """
-        if not self.needs_running:
+        technique, rule = self.technique, f"merging by `{self.technique.kind}` with init {self.init}"
+        cure = "so that the weights grow without bound: lower `scale` (or `lines`), or take another technique"
+        if self.init == "all" and (longer := technique.gain(_MANY)) > 1:
+            return (
+                f"{rule} merges experts that began with each other: after {_MANY} steps equal task vectors come out "
+                f"{longer:.3g} times as long, {cure}"
+            )
+        begun = technique.gain(2) if self.init == "ema" else 0.0  # of what an update begins with
+        if self.init == "ft" and self.includes_zs("ft"):
+            begun = technique.gain_beside_base()
+        alone = technique.gain(2) / 2 if self.needs_running and self.init != "ema" else 0.0  # of the running weights
+        if begun <= 1 and alone < 0.9995:
             return None
-        growth = self.technique.gain(2) / (1 if self.init == "ema" else 2)
-        if growth <= (1 if self.init == "ema" else 0.9995):
-            return None
-        return (
-            f"merging by `{self.technique.kind}` with init {self.init} and a running merge multiplies what was learned "
-            f"before by {growth:.3g} in every step, so that the weights grow without bound: lower `scale` (or `lines`) "
-            f"to less than {math.ceil(100 / growth)} % of what it is, or take another technique"
-        )
+        grown = max(begun, alone)
+        return f"{rule} multiplies what was learned before by {grown:.3g} in every step, {cure}"
+
+    @model_validator(mode="after")
+    def _takes_as_many(self) -> "MergeSpec":
+        takes = self.technique.takes()
+        if takes is not None and "all" in (self.init, self.deploy):
+            raise ValueError(f"`{self.technique.kind}` merges {takes} experts, but init or deploy merges all of them")
+        return self
 
 
 class History(Spec):

@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from models import threads  # noqa: F401 -- first: it asks for the count that this file sets for a moment
+
 MOST = 8  # workers; each has a part of all inputs in memory
 
 Job = TypeVar("Job")

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from models.merging import AnyTechnique, parts
 from models.merging.engine import merge_files, passes_of
 from models.merging.ranks import Selection, key_bits, magnitude_keys
+from models.merging.workers import Workers
 from models.tensor_files import TensorFile
 
 KINDS = ["linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "breadcrumbs_linear",
@@ -143,3 +144,46 @@ def test_a_device_that_is_not_there_is_refused(files, tmp_path):
 def test_a_gpu_gives_nearly_the_same(files, tmp_path, kind):
     here, there = (merged({"kind": kind}, files, tmp_path, device=device) for device in ("cpu", "cuda"))
     assert all(torch.allclose(here[name], there[name], atol=1e-5) for name in here)
+
+
+def test_a_base_that_is_not_finite_is_named(files, tmp_path):
+    save_file({**load_file(files[0]), "visual.b": torch.full((10,), float("nan"))}, files[0])
+    with pytest.raises(ValueError, match=r"'visual.b' is not finite: the base"):
+        merged({"kind": "task_arithmetic"}, files, tmp_path)
+
+
+def test_what_the_type_of_the_result_cannot_hold_is_refused(files, tmp_path):
+    for path, value in zip(files, (0, 60_000, 60_000, 0), strict=True):
+        save_file({"w": torch.full((3,), value, dtype=torch.float16)}, path)
+    with pytest.raises(ValueError, match=r"values up to 1.2e\+05, more than float16 holds"):
+        merged({"kind": "task_arithmetic"}, files, tmp_path)
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_arithmetic_is_as_exact_as_the_most_exact_input(files, tmp_path):
+    third = {"w": torch.full((2,), 1 / 3, dtype=torch.float64)}
+    save_file({"w": torch.zeros(2)}, files[0])
+    save_file(third, files[1])
+    save_file({"w": torch.zeros(2)}, files[2])
+    merge_files(technique(kind="linear"), files[0], files[1:3], tmp_path / "out.safetensors", newest=0)
+    assert load_file(tmp_path / "out.safetensors")["w"].tolist() == [1 / 6, 1 / 6]
+
+
+def test_an_error_in_one_part_ends_a_merge_of_many(files):
+    sources = [parts.InMemory({f"w{i}": torch.ones(4) for i in range(200)}) for _ in range(2)]
+    inputs, seen = parts.Inputs(None, sources), []
+
+    def see(part):
+        seen.append(part.name)
+        if part.name == "w7":
+            raise ValueError("no")
+
+    with Workers() as workers, pytest.raises(ValueError, match="no"):
+        inputs.each(workers, see, inputs.floats, with_base=False)
+    assert seen
+
+
+def test_the_input_of_another_layout_is_called_by_its_number(files, tmp_path):
+    save_file({**load_file(files[1]), "extra": torch.ones(1)}, files[1])
+    with pytest.raises(ValueError, match="expert 0"):
+        merged({"kind": "linear"}, files, tmp_path)

@@ -78,3 +78,5 @@ def test_missing_and_foreign_statistics_are_refused(merged):
         merged(Fisher(), randoms(2), [{"w": torch.ones(6, 5)}])
     with pytest.raises(ValueError, match=r"expert 1 have 'w' of shape \(5, 5\), expected \(6, 5\)"):
         merged(Fisher(), randoms(2), [{"w": torch.ones(6, 5)}, {"w": torch.ones(5, 5)}])
+    with pytest.raises(ValueError, match=r"experts 0 and 1 are not of the same tensors: v, w are in one of them only"):
+        merged(Fisher(), randoms(2), [{"w": torch.ones(6, 5)}, {"v": torch.ones(6, 5)}])

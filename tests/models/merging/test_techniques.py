@@ -259,7 +259,7 @@ def test_votes_leave_out_what_few_experts_care_about():
         ({"kind": "breadcrumbs_linear", "density": 0.001, "gamma": 0.999}, "leave nothing"),
         ({"kind": "ties", "density": 0.9999, "paper": True}, "trims none"),
         ({"kind": "slerp"}, "merges 2 experts, found 3"),
-        ({"kind": "model_stock", "paper": True}, "takes 2 experts, found 3"),
+        ({"kind": "model_stock", "paper": True}, "merges 2 experts with `paper`, found 3"),
         ({"kind": "ties", "weights": (0.5, 0.5)}, "2 merge weights for 3 experts"),
     ],
 )
@@ -267,3 +267,43 @@ def test_what_makes_no_sense_is_refused(settings, message):
     base, experts = drawn(3)
     with pytest.raises(ValueError, match=message):
         technique(**settings).merge(base, experts)
+
+
+def merged_of(kind, weights, *experts, **settings):
+    base = {"w": torch.zeros(len(experts[0]), dtype=torch.float64)}
+    rows = [{"w": torch.tensor(expert, dtype=torch.float64)} for expert in experts]
+    return technique(kind=kind, weights=weights, **settings).merge(base, rows)["w"]
+
+
+@pytest.mark.parametrize("agreeing", ["mean", "max"])
+def test_weights_elect_and_average_but_lengthen_nothing(agreeing):
+    settings = {"density": 1, "agreeing": agreeing}
+    assert merged_of("ties", (0.5, 0.5, 0.0), [1.0], [1.0], [7.0], **settings).tolist() == [1]
+    assert merged_of("ties", (0.1, 0.1, 0.8), [0.0, -1.0], [0.0, -1.0], [1.0, 1.0], **settings).tolist() == [1, 1]
+
+
+def test_the_mean_of_those_that_agree_is_by_weight():
+    merged = merged_of("ties", (0.6, 0.2, 0.2), [1.0], [3.0], [-9.0], density=1)
+    assert merged.tolist() == [-9]  # .6 + .6 < 1.8
+    assert merged_of("ties", (0.6, 0.2, 0.2), [1.0], [3.0], [-1.0], density=1).item() == pytest.approx(1.2 / 0.8)
+
+
+def test_weights_choose_the_largest_but_do_not_change_it():
+    assert merged_of("magmax", (0.7, 0.3), [1.0, 1.0], [2.0, 3.0]).tolist() == [1, 3]
+
+
+def test_an_expert_is_drawn_as_often_as_its_weight_says():
+    drawn = merged_of("random", (0.0, 0.25, 0.75), *([float(i)] * 20_000 for i in (1, 2, 3)))
+    assert set(drawn.tolist()) == {2, 3} and (drawn == 2).double().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["ties", "dare_ties", "breadcrumbs_ties", "magmax", "random"])
+def test_weights_that_choose_are_not_negative(kind):
+    with pytest.raises(ValueError, match="below 0"):
+        technique(kind=kind, weights=(-0.5, 1.5))
+
+
+def test_the_published_interpolation_shrinks_a_single_expert_too():
+    lines = {"alpha": 0.5, "beta": 0.0}
+    one = {"w": torch.ones(2)}
+    assert technique(kind="linear", lines=lines, paper=True).merge(one, [one])["w"].tolist() == [0.5, 0.5]

@@ -6,8 +6,10 @@ from models.checkpoints import load, save
 from models.merging.dare_linear import DareLinear
 from models.merging.dare_ties import DareTies
 from models.merging.linear import Linear
+from models.merging.model_stock import ModelStock
 from models.merging.presets import PRESETS
 from models.merging.random import Random
+from models.merging.slerp import Slerp
 from models.merging.task_arithmetic import TaskArithmetic
 from models.merging.temporal import History, MergeSpec, merge, pair
 from models.merging.ties import Ties
@@ -124,3 +126,26 @@ def test_the_norm_really_grows_where_it_is_said_to(technique):
         running = technique.merge(base, [expert, running], seed=step)
         lengths.append(running["w"].norm().item())
     assert (lengths[-1] > 1000 * lengths[0]) == (spec.growth() is not None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "grows"),
+    [
+        ({"preset": "ft-merge", "technique": TaskArithmetic(scale=1.5)}, True),
+        ({"preset": "ft-merge", "technique": TaskArithmetic(scale=1)}, False),
+        ({"preset": "ft-merge", "technique": TaskArithmetic(scale=1, weights=(0.9, 0.1))}, True),
+        ({"preset": "double-merge-all-all", "technique": TaskArithmetic(scale=0.3)}, True),
+        ({"preset": "double-merge-all-all", "technique": Ties()}, False),
+        ({"preset": "zs-merge", "technique": Ties(weights=(0.1, 0.9))}, False),
+        ({"preset": "offline-merge", "technique": TaskArithmetic(scale=3)}, False),
+        ({"preset": "double-merge-ft-ema", "technique": TaskArithmetic(scale=1)}, True),
+    ],
+)
+def test_growth_is_found_under_every_rule(fields, grows):
+    assert (MergeSpec(**fields).growth() is not None) == grows
+
+
+@pytest.mark.parametrize("technique", [Slerp(), ModelStock(paper=True)])
+def test_a_technique_of_two_cannot_merge_all(technique):
+    with pytest.raises(ValueError, match="merges 2 experts, but init or deploy merges all"):
+        MergeSpec(init="zs", deploy="all", technique=technique)
