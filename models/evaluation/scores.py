@@ -18,6 +18,8 @@ class Score(Spec):
     metric: str
     value: float = Field(ge=0, le=1)
     samples: int = Field(ge=1)
+    low: float | None = None  # 95 % of bootstrap samples lie between low and high; null: not asked for
+    high: float | None = None
 
 
 class EvalReport(Spec):
@@ -25,6 +27,7 @@ class EvalReport(Spec):
 
     checkpoint: str  # digest
     scores: tuple[Score, ...]
+    outcomes: dict[str, str] = Field(default_factory=dict)  # dataset -> digest of what became of each of its images
 
 
 class StepScores(Spec):
