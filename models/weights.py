@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.tensor_files import header_of
 
+Shapes = Mapping[str, tuple[int, ...]]
 Weights = Mapping[str, Tensor]
 
 
@@ -57,21 +58,26 @@ def mapped(function: Callable[..., Tensor], *weights: Weights) -> Weights:
 
 
 def check_same_layout(*weights: Weights) -> None:
-    """Raises ValueError naming the first tensor by which the layouts differ."""
-    first = {name: tuple(first_tensor.shape) for name, first_tensor in weights[0].items()}
-    for other in weights[1:]:
-        odd = sorted(first.keys() ^ other.keys())
-        if odd:
-            raise ValueError(
-                f"cannot combine weights of different models: {odd[0]!r} is in only one of them "
-                f"({len(odd)} such tensors); merge checkpoints of one backbone"
-            )
-        for name, shape in first.items():
-            if tuple(other[name].shape) != shape:
-                raise ValueError(
-                    f"cannot combine weights of different models: {name!r} has shape {shape} in one "
-                    f"and {tuple(other[name].shape)} in another; merge checkpoints of one backbone"
-                )
+    """Raises ValueError naming the tensors and shapes by which the layouts differ."""
+    first, *others = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in weights)
+    for number, other in enumerate(others, 1):
+        check_shapes(first, other, "the first weights", f"weights {number}")
+
+
+def check_shapes(one: Shapes, other: Shapes, its_name: str, other_name: str) -> None:
+    """Raises ValueError naming tensors and shapes by which two models differ, called as given."""
+    odd = [
+        *(f"{name!r} only in {its_name}" for name in sorted(one.keys() - other.keys())),
+        *(f"{name!r} only in {other_name}" for name in sorted(other.keys() - one.keys())),
+        *(f"{name!r} {list(one[name])} and {list(other[name])}" for name in sorted(one.keys() & other.keys())
+          if one[name] != other[name]),
+    ]  # fmt: skip
+    if odd:
+        more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
+        raise ValueError(
+            f"{its_name} and {other_name} are weights of different models: {'; '.join(odd[:4])}{more}; "
+            "give checkpoints of one backbone"
+        )
 
 
 def write_safetensors(weights: Weights, path: Path) -> None:

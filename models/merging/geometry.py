@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from data_catalog.refs import Spec
-from models.merging.parts import Inputs, Part
+from models.merging.parts import Inputs, Part, shapes_of
 from models.merging.spanning import inner_products
 from models.tensor_files import TensorFile
 from models.towers import layers_of
+from models.weights import check_shapes
 
 ALL = "all"
 _TOWERS = ("image", "text", "shared")
@@ -72,21 +73,7 @@ def check_layouts(files: Sequence[TensorFile]) -> None:
     """Raises ValueError naming the tensors and shapes by which a file differs from the first one."""
     first, *rest = files
     for file in rest:
-        odd = [
-            *(f"{name!r} only in {first.path}" for name in sorted(first.layout.keys() - file.layout.keys())),
-            *(f"{name!r} only in {file.path}" for name in sorted(file.layout.keys() - first.layout.keys())),
-            *(
-                f"{name!r} {list(entry.shape)} and {list(file.layout[name].shape)}"
-                for name, entry in first.layout.items()
-                if name in file.layout and file.layout[name].shape != entry.shape
-            ),
-        ]
-        if odd:
-            more = f" and {len(odd) - 4} more" if len(odd) > 4 else ""
-            raise ValueError(
-                f"{first.path} and {file.path} are weights of different models: {'; '.join(odd[:4])}{more}; "
-                "give checkpoints of one backbone"
-            )
+        check_shapes(shapes_of(first.layout), shapes_of(file.layout), str(first.path), str(file.path))
 
 
 class _Sums(NamedTuple):

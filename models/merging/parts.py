@@ -15,6 +15,7 @@ from torch import Tensor
 from models.merging.workers import Workers
 from models.tensor_files import Entry
 from models.towers import tower_of
+from models.weights import check_shapes
 
 BLOCK = 65_536  # values; parts are multiples of it, so that sums over blocks are those of the whole tensor
 _PART_BYTES = 48_000_000  # of all inputs together, at most
@@ -212,20 +213,13 @@ def group_of(name: str) -> str:
     return "image" if tower_of(name) == "image" else "text"
 
 
+def shapes_of(layout: Mapping[str, Entry]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor."""
+    return {name: entry.shape for name, entry in layout.items()}
+
+
 def _check_layout(layout: Mapping[str, Entry], wanted: Mapping[str, Entry], what: str) -> None:
-    odd = sorted(layout.keys() ^ wanted.keys())
-    if odd:
-        raise ValueError(
-            f"cannot merge weights of different models: {len(odd)} tensors are in only one of {what} and the last "
-            f"expert, e.g. {', '.join(map(repr, odd[:3]))}; give checkpoints of one backbone"
-        )
-    shapes = [name for name in wanted if layout[name].shape != wanted[name].shape]
-    if shapes:
-        pairs = (f"{name!r} {layout[name].shape} and {wanted[name].shape}" for name in shapes[:3])
-        raise ValueError(
-            f"cannot merge weights of different models: {len(shapes)} tensors of {what} and the last expert have other "
-            f"shapes, e.g. {', '.join(pairs)}; give checkpoints of one backbone"
-        )
+    check_shapes(shapes_of(layout), shapes_of(wanted), what, "the last expert")
     mixed = [n for n in wanted if layout[n].dtype.is_floating_point != wanted[n].dtype.is_floating_point]
     if mixed:
         raise ValueError(
