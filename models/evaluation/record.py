@@ -12,6 +12,14 @@ from models.evaluation.scores import EvalReport, StepScores
 from models.ledger import LedgerRow
 
 
+class InsidePoint(Spec):
+    """What the weights scored in the middle of an update."""
+
+    iteration: int = Field(ge=1)  # iterations done
+    samples: int = Field(ge=1)  # drawn until then
+    scores: EvalReport
+
+
 class StepRecord(Spec):
     """One step of one recipe: what it saw, what it made, what it cost and what came of it."""
 
@@ -28,6 +36,8 @@ class StepRecord(Spec):
     mafs_used: float | None = None
     ledger: tuple[LedgerRow, ...] = ()  # of that, what each phase was given and took
     seconds: float = Field(ge=0)
+    full: EvalReport | None = None  # on whole sets, where `scores` are on fixed subsets; of the last step
+    inside: tuple[InsidePoint, ...] = ()  # by iteration; they enter no summary
 
 
 class MergePoint(Spec):
@@ -70,6 +80,9 @@ class ExperimentRecord(Spec):
     recipes: tuple[RecipeRecord, ...]
     stream: tuple[StepSummary, ...]
     stages: tuple[StageRecord, ...]
+    zero_shot_full: EvalReport | None = None  # on whole sets, where `zero_shot` is on fixed subsets
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of evaluation sets, beside the two above
+    weights: dict[str, float] = Field(default_factory=dict)  # of evaluation sets in the means; 1 where not named
 
 
 class StreamReport(Ref):
