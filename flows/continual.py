@@ -61,6 +61,7 @@ def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) 
         recipes=recipes,
         stream=prepared.plan.steps,
         stages=tuple(stages),
+        eval_sets=prepared.eval_sets,
     )
     return publish_report(record)
 

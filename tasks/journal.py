@@ -1,6 +1,7 @@
 """Why each stage of a run was executed or re-used: what the run tells about itself."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from hashlib import sha256
@@ -54,7 +55,8 @@ def journal(on_stage: Listener | None = None) -> Iterator[list[StageRecord]]:
 
 
 def tell(record: StageRecord, logger: Logger | LoggerAdapter) -> None:
-    """Write `record` in the open journal, if there is one, and in the log of its run."""
+    """Write `record`, which ends now, in the open journal, if there is one, and in the log of its run."""
+    record = record.model_copy(update={"ended": time.time()})
     deed = "re-used" if record.reused else "ran"
     logger.info("%s: %s (%s), %.2f s", record.label, deed, record.reason, record.seconds)
     if listen := _listener.get():

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from data_catalog import places, store
+from data_catalog.eval_sets import EvalSet
 from data_catalog.refs import Ref, Spec
 from data_catalog.store_files import write_atomically
 from data_catalog.stream import StepSummary
@@ -64,6 +65,7 @@ class StageRecord(Spec):
     reused: bool
     reason: str
     seconds: float = Field(ge=0)
+    ended: float | None = None  # seconds since 1970
 
 
 class ExperimentRecord(Spec):
@@ -80,6 +82,7 @@ class ExperimentRecord(Spec):
     recipes: tuple[RecipeRecord, ...]
     stream: tuple[StepSummary, ...]
     stages: tuple[StageRecord, ...]
+    eval_sets: tuple[EvalSet, ...] = ()  # what `zero_shot` and the steps were scored on, image by image
     zero_shot_full: EvalReport | None = None  # on whole sets, where `zero_shot` is on fixed subsets
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of evaluation sets, beside the two above
     weights: dict[str, float] = Field(default_factory=dict)  # of evaluation sets in the means; 1 where not named
