@@ -3,7 +3,8 @@
 Families: OpenCLIP's own ViT and text transformer, ResNet, timm towers (ViT of SigLIP, EVA, ConvNeXt, FastViT, Swin),
 Hugging Face text towers (BERT and its kin, mT5, NLLB). Everything goes by the names and classes of modules; nothing
 here changes a model. CoCa's decoder of captions is part of neither tower. What goes by names alone also knows the names
-of Hugging Face's own CLIP and SigLIP, so that their files can be read without building a model.
+of EVA's and Chinese-CLIP's own code and of Hugging Face's CLIP, SigLIP and other pairs of towers, whatever stands
+before them (`module.`, `clip.`), so that their files can be read without building a model.
 """
 
 import re
@@ -22,9 +23,11 @@ _BLOCK = re.compile(
     r"resblocks\.\d+"  # OpenCLIP's transformers
     r"|trunk\.blocks\.\d+"  # timm ViT
     r"|(?P<stage>trunk\.(?:stages|layers)\.\d+)\.blocks\.\d+"  # timm ConvNeXt, FastViT; Swin
+    r"|(?:visual|vision_model)\.blocks\.\d+"  # EVA's own code; Jina's
     r"|visual\.layer\d+\.\d+"  # ResNet
     r"|text\.transformer\.(?:encoder\.layer|block|layers)\.\d+"  # Hugging Face: BERT and its kin; mT5; NLLB
-    r"|(?:vision|text)_model\.encoder\.layers\.\d+"  # Hugging Face's CLIP and SigLIP
+    r"|(?:vision|text)_model\.(?:\w+\.)?encoder\.layers?\.\d+"  # Hugging Face's CLIP, SigLIP, Chinese-CLIP, AltCLIP
+    r"|bert\.encoder\.layer\.\d+"  # Chinese-CLIP's own code
     r")$"
 )
 _ENDINGS: dict[str, tuple[str, ...]] = {
@@ -46,7 +49,9 @@ _ENDINGS: dict[str, tuple[str, ...]] = {
         *("layer.#.output.dense", "DenseReluDense.wo", "layers.#.fc2"),
     ),
 }
-_ASIDE = re.compile(r"^text_decoder\.|\.rel_pos\.")  # CoCa's decoder, which the loss does not reach; timm's biases
+_ASIDE = re.compile(
+    r"(?:^|\.)text_decoder\.|\.rel_pos\."
+)  # CoCa's decoder, which the loss does not reach; timm's biases
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
 
 
@@ -54,7 +59,7 @@ def tower_of(name: str) -> Tower:
     """The tower a parameter or module belongs to; temperature and bias of the loss belong to neither."""
     if name.rpartition(".")[2] in _SHARED:
         return "shared"
-    return "image" if name.partition(".")[0] in _IMAGE else "text"
+    return "image" if any(part in _IMAGE for part in name.split(".")) else "text"
 
 
 def blocks(model: nn.Module) -> dict[str, list[str]]:
@@ -72,8 +77,8 @@ def layers_of(names: Iterable[str]) -> dict[str, tuple[Tower, int, int]]:
     places = _blocks(prefix for name in names for prefix in _prefixes(name))
     layer = {block: i for found in places.values() for i, block in enumerate(found, 1)}
     for block, i in list(layer.items()):
-        if stage := _BLOCK.search(block)["stage"]:
-            layer.setdefault(f"visual.{stage}", i)
+        if (found := _BLOCK.search(block))["stage"]:
+            layer.setdefault(block[: found.end("stage")], i)
     return {name: (tower_of(name), *_depth(name, layer, len(places.get(tower_of(name), ())) + 1)) for name in names}
 
 

@@ -87,6 +87,29 @@ def test_the_names_of_hugging_face_are_placed(name, place):
     assert towers.layers_of([*blocks, name])[name] == place
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "clip.", "_orig_mod.model."])
+@pytest.mark.parametrize(
+    "image, text",
+    [
+        ("vision_model.encoder.layers.{}.mlp.fc1.weight", "text_model.encoder.layer.{}.output.dense.weight"),
+        ("vision_model.encoder.layer.{}.output.dense.bias", "text_model.roberta.encoder.layer.{}.output.dense.bias"),
+        ("visual.blocks.{}.attn.q_proj.weight", "text.transformer.resblocks.{}.mlp.c_fc.weight"),
+        ("visual.trunk.blocks.{}.mlp.fc1.weight", "text.transformer.resblocks.{}.mlp.c_fc.weight"),
+        ("visual.transformer.resblocks.{}.mlp.c_fc.weight", "bert.encoder.layer.{}.output.dense.weight"),
+        ("vision_model.blocks.{}.mlp.w1.weight", "text_model.transformer.encoder.layers.{}.mlp.fc1.weight"),
+    ],
+)
+def test_towers_and_blocks_of_other_code_are_found_whatever_stands_before_them(prefix, image, text):
+    found = towers.layers_of(prefix + name.format(i) for name, count in ((image, 3), (text, 2)) for i in range(count))
+    assert list(found.values()) == [("image", i, 4) for i in (1, 2, 3)] + [("text", i, 3) for i in (1, 2)]
+
+
+def test_a_stage_has_its_place_whatever_stands_before_it():
+    blocks = [f"module.visual.trunk.stages.{i}.blocks.0.mlp.fc1.weight" for i in range(2)]
+    found = towers.layers_of([*blocks, "module.visual.trunk.stages.1.downsample.1.weight"])
+    assert [layer for _, layer, _ in found.values()] == [1, 2, 2]
+
+
 def test_every_linear_map_inside_the_towers_has_one_role(model):
     roles = {role: set(towers.linear_places(model, [role])) for role in ROLES}
     found = [name for names in roles.values() for name in names]
