@@ -43,6 +43,11 @@ class Selection:
         """How often all keys of so many bits must be seen."""
         return -(-bits // _BITS)
 
+    @staticmethod
+    def bytes_of(ranks: int, rows: int, values: int, itemsize: int) -> int:
+        """The memory for so many ranks of each of `rows` of `values` keys: counts, and keys that wait."""
+        return rows * (ranks * (8 << _BITS) + min(_FEW, values) * itemsize)
+
     def see(self, row: int, keys: Tensor) -> None:
         """Count `keys`, non-negative integers of row `row`, from any thread."""
         if len(keys) < _FEW:
