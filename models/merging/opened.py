@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,10 +17,11 @@ from torch import Tensor
 from data_catalog.store import locate
 from models.adapters import travel
 from models.adapters.by_name import Folded
-from models.tensor_files import Entry, TensorFile
+from models.tensor_files import NAMES, Entry, TensorFile
 from models.weights import write_safetensors
 
 _PICKLED = (".bin", ".pt", ".pth")
+_UNREADABLE = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, EOFError, OSError)  # by unpickling
 _INDEX = ".safetensors.index.json"
 _IN_FOLDERS = (
     *("open_clip_model.safetensors", "model.safetensors", f"model{_INDEX}"),
@@ -104,22 +105,59 @@ def _adapter(given: str, folder: Path, base: Opened | None) -> Opened:
     if base is None:
         raise ValueError(f"{given} is an adapter, and a base must be whole weights; give it as --expert")
     open_adapter_base(base)
-    adapter = travel.read(folder)
+    adapter = _read_adapter(given, folder, base)
 
     def write(target: Path) -> None:
         with closing(_Stored(base.files[0])) as stored:
             write_safetensors(Folded(stored, base.layout, adapter), target)
 
-    Folded({}, base.layout, adapter)  # refuses what does not fit, before anything is done
-    note = f"{adapter.kind} of rank {adapter.rank}, folded onto the base first"
+    ranks = {len(parts.get("lora_A", parts.get("vera_lambda_d"))) for parts in adapter.places.values()}
+    note = f"{adapter.kind} of rank {', '.join(map(str, sorted(ranks)))}, folded onto the base first"
     return Opened(given, (folder / travel.WEIGHTS, folder / travel.CONFIG), base.layout, None, note, write)
 
 
-def _sharded(given: str, index: Path) -> Opened:
+def _read_adapter(given: str, folder: Path, base: Opened) -> travel.Adapter:
+    """The adapter of a folder, which fits `base`; raises ValueError naming the folder or the file in it."""
+    config = read_json(folder / travel.CONFIG)
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / travel.CONFIG} holds no mapping; expected what peft's `save_pretrained` writes")
+    if config.get("peft_type") == "LORA" and not isinstance(config.get("lora_alpha"), int | float):
+        raise ValueError(
+            f"{folder / travel.CONFIG} has `lora_alpha` {config.get('lora_alpha')!r}, expected a number; give the "
+            "configuration that the adapter was trained with"
+        )
+    if (folder / travel.WEIGHTS).is_file():
+        TensorFile(folder / travel.WEIGHTS).close()  # says what is damaged
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is no index of shards: expected a `weight_map` of tensors to files") from error
+        adapter = travel.read(folder)
+        Folded({}, base.layout, adapter)  # refuses what does not fit, before anything is done
+    except ValueError as error:
+        raise ValueError(f"{given}: {error}") from error
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"{folder / travel.WEIGHTS} lacks a part of an adapter ({error}); expected what peft's `save_pretrained` "
+            "writes"
+        ) from error
+    return adapter
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; raises ValueError naming the file."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} does not read as JSON ({error}); repair it, or take it out of the folder") from error
+
+
+def _sharded(given: str, index: Path) -> Opened:
+    found = read_json(index)
+    places = found.get("weight_map") if isinstance(found, dict) else None
+    places = list(places.values()) if isinstance(places, dict) else []
+    odd = [place for place in places if not isinstance(place, str) or not place.endswith(".safetensors")]
+    if odd or not places:
+        found = f"a tensor is in {odd[0]!r}" if odd else "no tensor is in a file"
+        raise ValueError(f"{index} is no index of shards: by its `weight_map` {found}; expected *.safetensors files")
+    names = sorted(set(places))
     shards = {index.parent / name: _file(given, index.parent / name).layout for name in names}
     home = {name: shard for shard, layout in shards.items() for name in layout}
     layout = {name: entry for part in shards.values() for name, entry in sorted(part.items())}
@@ -147,17 +185,30 @@ def _load(path: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch checkpoint; nothing else that is pickled in it is executed."""
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+    except (*_UNREADABLE, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or ["nothing in it"])[0]
         raise ValueError(
-            f"{path} does not load as weights alone ({str(error).splitlines()[0]}); convert it to safetensors "
-            "where it came from"
+            f"{path} does not load as weights alone ({type(error).__name__}: {reason}); give a whole file, or convert "
+            "it to safetensors where it came from"
         ) from error
     for key in ("state_dict", "model"):
         found = found[key] if isinstance(found, Mapping) and isinstance(found.get(key), Mapping) else found
     if not isinstance(found, Mapping) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
         raise ValueError(f"{path} holds no plain mapping of names to tensors; convert its weights to safetensors")
+    if (odd := next((name for name in found if not isinstance(name, str)), None)) is not None:
+        raise ValueError(f"{path} names a tensor {odd!r}, expected a string; convert its weights to safetensors")
+    if odd := next((name for name, tensor in found.items() if not _can_be_stored(tensor)), None):
+        kind = f"{found[odd].layout} of {found[odd].dtype}".replace("torch.", "")
+        raise ValueError(
+            f"{path} holds {odd!r}, {kind}; expected strided of one of "
+            f"{', '.join(str(dtype).removeprefix('torch.') for dtype in NAMES)}; convert it where it came from"
+        )
     prefix = "module." if found and all(name.startswith("module.") for name in found) else ""
     return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+
+
+def _can_be_stored(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and tensor.dtype in NAMES
 
 
 def _is_zip(path: Path) -> bool:
