@@ -43,7 +43,9 @@ def merge(
     ] = "cpu",
     json_output: Json = False,
 ) -> None:
-    """Merge checkpoints into one, in memory that does not depend on how many there are.
+    """Merge checkpoints into one, a part of each in memory at a time.
+
+    Memory does not depend on their size; where thresholds are looked for, each adds a few MB.
 
     Example: evergreen merge --technique ties --set density=0.2 --base b.safetensors --expert e0.safetensors
     --expert e1.safetensors --output merged.safetensors
@@ -54,17 +56,11 @@ def merge(
     given = {"base": base, "experts": expert, "output": output, "seed": seed, "newest": newest,
              "statistics": statistics}  # fmt: skip
     found |= {key: value for key, value in given.items() if value not in (None, [])}
-    found["technique"] = _technique(found.get("technique"), technique, settings_of(settings or []))
+    if technique:
+        found["technique"] = {"kind": technique}  # without the recipe's settings, which are of another one
     whole = complete(found)
-    _merge(whole, technique_of(whole.technique), device, dry_run, force, measured, json_output)
-
-
-def _technique(of_recipe: Any, name: str | None, settings: dict[str, Any]) -> Any:
-    """The technique named, or else the recipe's, with the settings given beside it."""
-    before = {"kind": name} if name else of_recipe
-    if before is None:
-        return None
-    return before | settings if isinstance(before, dict) else before
+    chosen = technique_of(whole.technique, settings_of(settings or []))
+    _merge(whole, chosen, device, dry_run, force, measured, json_output)
 
 
 def _merge(
@@ -78,7 +74,7 @@ def _merge(
     experts = [open_weights(name, base) for name in recipe.experts]
     known = [open_weights(name) for name in recipe.statistics]
     _check_statistics(technique, len(experts), len(known))
-    planned = plan(technique, base, experts, recipe.newest)
+    planned = plan(technique, base, experts, recipe.newest, device)
     job = Job(technique, base, experts, known, Path(recipe.output), recipe.seed, recipe.newest, device)
     check_output(job, force, planned.output_megabytes + planned.scratch_megabytes)
     if not json_output:

@@ -92,17 +92,29 @@ def settings_of(assignments: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def technique_of(given: Mapping[str, Any]) -> Technique:
+def technique_of(given: Mapping[str, Any], instead: Mapping[str, Any] | None = None) -> Technique:
     """The technique that settings with a `kind` describe, under names of ours or of the published code.
 
-    Raises ValueError naming the techniques or settings that there are.
+    Settings in `instead` replace those in `given`, whatever name either has. Raises ValueError naming the techniques or
+    settings that there are.
     """
     classes = {found.model_fields["kind"].default: found for found in get_args(get_args(AnyTechnique)[0])}
-    name = str(given.get("kind", "")).replace("-", "_")
+    instead = instead or {}
+    named = instead.get("kind", given.get("kind"))
+    name = str(named or "").replace("-", "_")
     kind = _KINDS.get(name, name)
     if kind not in classes:
-        raise ValueError(f"there is no technique {given.get('kind')!r}; there are {', '.join(sorted(classes))}")
+        raise ValueError(f"there is no technique {named!r}; there are {', '.join(sorted(classes))}")
     fields = [field for field in classes[kind].model_fields if field != "kind"]
+    settings = _merged(_ours(kind, fields, given), _ours(kind, fields, instead))
+    try:
+        return TypeAdapter(AnyTechnique).validate_python({"kind": kind, **settings})
+    except ValidationError as error:
+        raise ValueError(f"the technique is not valid:\n{problems(error)}") from error
+
+
+def _ours(kind: str, fields: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings under our names, nested as ours are; raises ValueError for one that is none, or there twice."""
     settings: dict[str, Any] = {}
     for key, value in given.items():
         if key == "kind":
@@ -111,10 +123,17 @@ def technique_of(given: Mapping[str, Any]) -> Technique:
         if path[0] not in fields:
             raise ValueError(f"`{kind}` has no setting {key!r}; it has {', '.join(fields)}{_others(fields)}")
         _put(settings, path, translated, key)
-    try:
-        return TypeAdapter(AnyTechnique).validate_python({"kind": kind, **settings})
-    except ValidationError as error:
-        raise ValueError(f"the technique is not valid:\n{problems(error)}") from error
+    return settings
+
+
+def _merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """`before` with what `after` has instead, mappings inside one another too."""
+    inside = {key: _merged(before[key], value) for key, value in after.items() if _is_nested(before.get(key), value)}
+    return {**before, **after, **inside}
+
+
+def _is_nested(*values: Any) -> bool:
+    return all(isinstance(value, Mapping) for value in values)
 
 
 def _translated(kind: str, key: str, value: Any) -> tuple[list[str], Any]:
@@ -138,7 +157,7 @@ def _put(settings: dict[str, Any], path: Sequence[str], value: Any, key: str) ->
             raise ValueError(f"{key} is set inside {name}, which is set to {settings!r} too; give one of them")
     if path[-1] in settings:
         raise ValueError(f"{key} is set twice, perhaps under another name; give it once")
-    settings[path[-1]] = value
+    settings[path[-1]] = dict(value) if isinstance(value, Mapping) else value
 
 
 def _others(fields: Sequence[str]) -> str:

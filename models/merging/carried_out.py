@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from data_catalog.store import digest_of_file
 from data_catalog.store_files import move_into_place, write_atomically
 from models.merging.engine import merge_files
 from models.merging.geometry import Geometry, measure
-from models.merging.opened import Opened
+from models.merging.opened import Opened, read_json
 from models.merging.plan import Plan
 from models.merging.technique import Technique
 
@@ -72,11 +72,25 @@ def check_output(job: Job, force: bool, needed_megabytes: float) -> None:
             f"the output {job.output} does not end in .safetensors, and the base is no folder whose configuration it "
             "could have; name a *.safetensors file"
         )
+    if job.is_folder:
+        _check_folders(job)
     _check_free(job, force)
     parent = next(place for place in output.parents if place.exists())
     free = shutil.disk_usage(parent).free / 1e6
     if free < needed_megabytes:
         raise ValueError(f"{parent} has {free:,.0f} MB free, the merge needs {needed_megabytes:,.0f} MB there")
+
+
+def _check_folders(job: Job) -> None:
+    """The output must not become a part of what it is a copy of, and all that is copied must be readable."""
+    if job.output.resolve().is_relative_to(job.base.folder.resolve()):
+        raise ValueError(
+            f"the output {job.output} is inside the base's folder {job.base.folder}, of which it would have a copy; "
+            "name a folder elsewhere"
+        )
+    for path in _described_by(job.base.folder):
+        if path.suffix == ".json":
+            read_json(path)
 
 
 def _check_free(job: Job, force: bool) -> None:
@@ -98,11 +112,13 @@ def carry_out(job: Job, planned: Plan, measured: bool, progress: Progress | None
     with _scratch(job.output) as scratch:
         base, experts, known = _files(job, scratch, say)
         result = scratch / "result.safetensors"
-        merge_files(
-            job.technique, base, experts, result, seed=job.seed, newest=job.newest, statistics=known,
-            progress=lambda share: say("merging", share), device=job.device,
-        )  # fmt: skip
-        geometry = measure(base, [*experts, result], lambda share: say("measuring", share)) if measured else None
+        names = {str(path): given.given for path, given in zip((base, *experts, *known), job.inputs, strict=True)}
+        with _named(names | {str(result): f"the output {job.output}"}):
+            merge_files(
+                job.technique, base, experts, result, seed=job.seed, newest=job.newest, statistics=known,
+                progress=lambda share: say("merging", share), device=job.device,
+            )  # fmt: skip
+            geometry = measure(base, [*experts, result], lambda share: say("measuring", share)) if measured else None
         say("taking digests", 0.0)
         manifest = {
             **_described(job, result),
@@ -126,6 +142,18 @@ def _scratch(output: Path) -> Iterator[Path]:
         raise ValueError(f"cannot write beside {output}: {error.strerror}; name another output") from error
     with folder as name:
         yield Path(name)
+
+
+@contextmanager
+def _named(names: Mapping[str, str]) -> Iterator[None]:
+    """Lets errors call files what the user does, for some are in a scratch folder."""
+    try:
+        yield
+    except ValueError as error:
+        text = str(error)
+        for path, name in names.items():
+            text = text.replace(path, name)
+        raise ValueError(text) from error
 
 
 def _files(job: Job, scratch: Path, say: Progress) -> tuple[Path, list[Path], list[Path]]:
@@ -195,21 +223,28 @@ def _weights_name(base: Opened) -> str:
     return _NAMES[0] if name.startswith("open_clip") else _NAMES[1]
 
 
-def _copy_description(source: Path, target: Path, final: Path) -> None:
-    """Configuration and tokenizer; paths in a configuration that lead into the old folder lead into the new one."""
-    for path in sorted(source.iterdir()):
+def _described_by(folder: Path) -> Iterator[Path]:
+    """The files beside the weights, of folders inside too: configuration, tokenizer."""
+    for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name == FOLDER_MANIFEST or path.name.endswith(_WEIGHTS):
             continue
         if path.is_dir():
-            (target / path.name).mkdir()
-            _copy_description(path, target / path.name, final / path.name)
-        elif path.suffix == ".json":
-            document = json.loads(path.read_text())
-            moved = _moved(document, f"{source.resolve()}/", f"{final}/")
-            text = path.read_text() if moved == document else json.dumps(moved, indent=2)
-            (target / path.name).write_text(text)
+            yield from _described_by(path)
         else:
-            shutil.copyfile(path, target / path.name)
+            yield path
+
+
+def _copy_description(source: Path, target: Path, final: Path) -> None:
+    """Configuration and tokenizer; paths in a configuration that lead into the old folder lead into the new one."""
+    for path in _described_by(source):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        document = read_json(path) if path.suffix == ".json" else None
+        moved = _moved(document, f"{source.resolve()}/", f"{final}/")
+        if moved == document:
+            shutil.copyfile(path, copy)
+        else:
+            copy.write_text(json.dumps(moved, indent=2))
 
 
 def _moved(value: Any, before: str, after: str) -> Any:
