@@ -57,6 +57,7 @@ class Grid(Spec):
         """The techniques to try, each once, in the order of the lists; the last field varies fastest."""
         found = []
         for fields in self.techniques:
+            _longest(fields)
             listed = [value if isinstance(value, list | tuple) else [value] for value in fields.values()]
             found += [_technique(dict(zip(fields, some, strict=True))) for some in itertools.product(*listed)]
         return _distinct(found)
@@ -72,7 +73,8 @@ class Sampled(Spec):
     @model_validator(mode="after")
     def _makes_techniques(self) -> "Sampled":
         for fields in self.techniques:
-            for share in (0.0, 1.0):
+            count = _longest(fields)
+            for share in (0.0, 1.0, *((place + 0.5) / count for place in range(count))):  # every entry of every list
                 _technique(_drawn(fields, itertools.repeat(share)))
         return self
 
@@ -101,9 +103,9 @@ def check_number(techniques: Iterable[AnyTechnique], picks: int) -> None:
     """Raises ValueError that names the first technique which cannot merge so many checkpoints alone."""
     for technique in techniques:
         _check_statistics(technique)
-        if technique.EXPERTS not in (None, picks):
+        if technique.takes() not in (None, picks):
             raise ValueError(
-                f"{technique.kind} merges {technique.EXPERTS} checkpoints, but the search would give it {picks}; "
+                f"{technique.kind} merges {technique.takes()} checkpoints, but the search would give it {picks}; "
                 "leave it out or search over the pair"
             )
         technique.shares(picks)
@@ -120,8 +122,8 @@ def check_fit(spec: MergeSpec, techniques: Iterable[AnyTechnique]) -> None:
         _check_statistics(technique)
         if spec.deploy != "all":
             check_number((technique,), 2)
-        elif technique.EXPERTS is not None:
-            raise ValueError(f"{technique.kind} merges {technique.EXPERTS} checkpoints, but `merge.deploy` all of them")
+        elif (takes := technique.takes()) is not None:
+            raise ValueError(f"{technique.kind} merges {takes} checkpoints, but `merge.deploy` all of them")
         try:
             MergeSpec.model_validate({**spec.model_dump(exclude={"preset"}), "technique": technique.model_dump()})
         except ValidationError as error:
@@ -149,6 +151,17 @@ def _drawn(value: Any, luck: Iterator[float]) -> Any:
     if isinstance(value, list | tuple):
         return value[min(int(next(luck) * len(value)), len(value) - 1)]
     return value
+
+
+def _longest(value: Any) -> int:
+    """How many entries the longest list has that is drawn from; raises ValueError for an empty one."""
+    if isinstance(value, Mapping):
+        return max(map(_longest, value.values()), default=1)
+    if not isinstance(value, list | tuple):
+        return 1
+    if not value:
+        raise ValueError("a list to choose settings from is empty; list one or more, or leave the setting out")
+    return len(value)
 
 
 def _technique(fields: dict[str, Any]) -> AnyTechnique:

@@ -72,6 +72,12 @@ def test_another_seed_draws_others():
     ({"kind": "sampled", "trials": 0, "techniques": [TIES]}, "trials"),
     ({"kind": "sampled", "trials": 2, "techniques": [{"kind": "ties", "density": {"low": 1, "high": 0.5}}]},
      "no range"),
+    ({"kind": "sampled", "trials": 2, "techniques": [{"kind": "linear", "weights": ["uniform", "bogus", "exp"]}]},
+     "bogus"),
+    ({"kind": "sampled", "trials": 2, "techniques": [
+        {"kind": "ties", "scale": [1, 2], "lines": {"alpha": [1, 2, "x", 4], "beta": 0}}]}, "alpha"),
+    ({"kind": "sampled", "trials": 2, "techniques": [{"kind": "ties", "density": []}]}, "is empty"),
+    ({"kind": "grid", "techniques": [{"kind": "ties", "density": []}]}, "is empty"),
 ])  # fmt: skip
 def test_a_search_that_cannot_be_tried_is_refused_at_once(raw, message):
     with pytest.raises(ValueError, match=message):
