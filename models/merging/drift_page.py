@@ -183,7 +183,8 @@ def _scale() -> LinearSegmentedColormap:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}"
+    """`name` as it fits a figure, where a bare dollar would begin a formula."""
+    return (name if len(name) <= 18 else f"{name[:8]}…{name[-9:]}").replace("$", r"\$")
 
 
 def _rule(axes: Axes) -> None:
