@@ -54,14 +54,15 @@ class DatasetFacts(Spec):
     classnames: tuple[str, ...]
     class_name_transform: Literal["none", "underscores_to_spaces"] = "none"
     year: int | None = None  # of publication, as far as known
+    templates: tuple[str, ...] = ()  # several sentences that its source lists, for an ensemble of prompts
 
-    def prompt(self, classname: str) -> str:
-        """The template filled with a class name; raises ValueError if there is no template."""
-        if self.prompt_template is None:
+    def prompt(self, classname: str, template: str | None = None) -> str:
+        """`template`, by default its own one, filled with a class name; raises ValueError if there is none."""
+        if (chosen := template or self.prompt_template) is None:
             raise ValueError(
                 f"{self.name} has no prompt template: give it one in datasets.json, or do not prompt for its classes"
             )
-        return metadata.fill(self.prompt_template, classname, self.class_name_transform)
+        return metadata.fill(chosen, classname, self.class_name_transform)
 
 
 def facts(dataset: DatasetRef) -> DatasetFacts:
@@ -75,7 +76,8 @@ def _facts_in(digest: str) -> DatasetFacts:
 
 def with_facts(table: pa.Table, known: DatasetFacts) -> pa.Table:
     """The sample table with its facts in the schema metadata, as sorted JSON so that equal facts are equal bytes."""
-    return table.replace_schema_metadata({"evergreen": json.dumps(known.model_dump(mode="json"), sort_keys=True)})
+    told = known.model_dump(mode="json", exclude=None if known.templates else {"templates"})
+    return table.replace_schema_metadata({"evergreen": json.dumps(told, sort_keys=True)})
 
 
 def ingest(source: "Source", raw: "RawDataset") -> DatasetRef:
