@@ -126,6 +126,14 @@ def preprocessing(backbone: str) -> Preprocessing:
     return Preprocessing(size=height, mean=config["mean"], std=config["std"], resize_mode=mode)
 
 
+def prompt_templates(name: Literal["simple", "openai"]) -> tuple[str, ...]:
+    """The 7 or the 80 templates that OpenCLIP carries for zero-shot classification, with `{}` where a class goes."""
+    import open_clip
+
+    known = {"simple": open_clip.SIMPLE_IMAGENET_TEMPLATES, "openai": open_clip.OPENAI_IMAGENET_TEMPLATES}
+    return tuple(template("{}") for template in known[name])
+
+
 def context_length(backbone: str) -> int:
     """Token positions of the text tower."""
     return _read(backbone)["model_cfg"]["text_cfg"].get("context_length", 77)
