@@ -5,6 +5,8 @@ whole split, stored, and applied to nothing but the evaluation set that is made 
 belong to all their images, so these are never cut, where upstream keeps 300 images of FSCOCO with all its captions.
 """
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,7 +41,7 @@ def choose(targets: np.ndarray, classes: int, share: float, random: np.random.Ge
     taken = np.zeros(len(targets), bool)
     by_class = np.argsort(targets, kind="stable")
     ends = np.searchsorted(targets[by_class], np.arange(classes + 1))
-    for first, last in zip(ends[:-1], ends[1:], strict=True):
+    for first, last in itertools.pairwise(ends):
         taken[random.permutation(by_class[first:last])[:per_class]] = True
     rest = np.flatnonzero(~taken)
     taken[random.choice(rest, size - int(taken.sum()), replace=False)] = True

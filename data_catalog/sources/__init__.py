@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from data_catalog.sources.clip_benchmark import ClipBenchmark
 from data_catalog.sources.fomo_in_flux import FomoInFlux
 from data_catalog.sources.image_folder import ImageFolder
 from data_catalog.sources.manifest import Manifest
@@ -13,6 +14,6 @@ from data_catalog.sources.tar_archive import TarArchive
 from data_catalog.sources.webdataset import WebDataset
 
 AnySource = Annotated[
-    Synthetic | FomoInFlux | ImageFolder | Manifest | WebDataset | ParquetImages | TarArchive,
+    Synthetic | FomoInFlux | ImageFolder | Manifest | WebDataset | ParquetImages | TarArchive | ClipBenchmark,
     Field(discriminator="kind"),
 ]

@@ -57,40 +57,47 @@ class WebDataset(OneDataset):
         return Found(pa.concat_tables([with_split(*pair) for pair in zip(tables, splits, strict=True)]))
 
     def _read(self, location: str, name: str) -> pa.Table:
-        index = index_shard(location)
-        refused = [_row(name, each.name, code=each.code, reason=each.reason) for each in index.unusable]
-        groups: dict[str, dict[str, tuple[int, int]]] = {}
-        for member, offset, length in zip(*(column.to_pylist() for column in index.members), strict=True):
-            folder, slash, base = member.rpartition("/")
-            stem, _, extension = base.partition(".")
-            groups.setdefault(folder + slash + stem, {})[extension.lower()] = (offset, length)
-        with open(location, "rb", buffering=0) as shard:
-            rows = [self._sample(name, key, group, shard.fileno()) for key, group in groups.items()]
-        return as_found(rows + refused)
+        return read_shard(location, name, self.members)
 
-    def _sample(self, shard: str, key: str, group: dict[str, tuple[int, int]], descriptor: int) -> dict:
-        place = next((group[extension] for extension in self.members.image if extension in group), None)
-        if place is None:
-            reason = f"no image in the group: found {sorted(group)}, expected one of {list(self.members.image)}"
-            return _row(shard, key, code="no_image", reason=reason)
-        row = _row(shard, key, offset=place[0], length=place[1])
-        try:
-            said = {name: _said(name, group, descriptor) for name in self.members.texts()}
-            return row | self._meaning(said)
-        except (ValueError, EOFError, OSError, zlib.error) as error:
-            return row | {"code": "bad_entry", "reason": str(error)[:300]}
 
-    def _meaning(self, said: dict[str, Any]) -> dict:
-        captions = [text for name in self.members.captions for text in _texts(name, _value(name, said))]
-        told: dict[str, Any] = {"default_caption": list(dict.fromkeys(captions)) or None}
-        if self.members.attributes:
-            kept = {name.removeprefix("json."): _value(name, said) for name in self.members.attributes}
-            told["attributes"] = json.dumps(kept, sort_keys=True, ensure_ascii=False)
-        concept = _value(self.members.concept, said) if self.members.concept else None
-        told |= _class_of(concept)
-        for text in (*captions, told.get("attributes", ""), told.get("concept", "")):
-            text.encode()  # half a surrogate pair is valid JSON, but raises here
-        return told
+def read_shard(location: str, name: str, members: Members) -> pa.Table:
+    """The samples (FOUND) of one local shard that is called `name`, as its members tell them."""
+    index = index_shard(location)
+    refused = [_row(name, each.name, code=each.code, reason=each.reason) for each in index.unusable]
+    groups: dict[str, dict[str, tuple[int, int]]] = {}
+    for member, offset, length in zip(*(column.to_pylist() for column in index.members), strict=True):
+        folder, slash, base = member.rpartition("/")
+        stem, _, extension = base.partition(".")
+        groups.setdefault(folder + slash + stem, {})[extension.lower()] = (offset, length)
+    with open(location, "rb", buffering=0) as shard:
+        rows = [_sample(members, name, key, group, shard.fileno()) for key, group in groups.items()]
+    return as_found(rows + refused)
+
+
+def _sample(members: Members, shard: str, key: str, group: dict[str, tuple[int, int]], descriptor: int) -> dict:
+    place = next((group[extension] for extension in members.image if extension in group), None)
+    if place is None:
+        reason = f"no image in the group: found {sorted(group)}, expected one of {list(members.image)}"
+        return _row(shard, key, code="no_image", reason=reason)
+    row = _row(shard, key, offset=place[0], length=place[1])
+    try:
+        said = {name: _said(name, group, descriptor) for name in members.texts()}
+        return row | _meaning(members, said)
+    except (ValueError, EOFError, OSError, zlib.error) as error:
+        return row | {"code": "bad_entry", "reason": str(error)[:300]}
+
+
+def _meaning(members: Members, said: dict[str, Any]) -> dict:
+    captions = [text for name in members.captions for text in _texts(name, _value(name, said))]
+    told: dict[str, Any] = {"default_caption": list(dict.fromkeys(captions)) or None}
+    if members.attributes:
+        kept = {name.removeprefix("json."): _value(name, said) for name in members.attributes}
+        told["attributes"] = json.dumps(kept, sort_keys=True, ensure_ascii=False)
+    concept = _value(members.concept, said) if members.concept else None
+    told |= _class_of(concept)
+    for text in (*captions, told.get("attributes", ""), told.get("concept", "")):
+        text.encode()  # half a surrogate pair is valid JSON, but raises here
+    return told
 
 
 def _class_of(concept: object) -> dict:
