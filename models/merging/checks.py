@@ -28,21 +28,15 @@ def check_experts(technique: Technique, count: int) -> None:
 def blocks_for_lines(technique: Technique, names: Iterable[str]) -> dict[str, int]:
     """How many blocks each tower of the tensors `names` has, where `lines` gives them lengths; else nothing.
 
-    Raises ValueError for a tower in which no blocks are found: `lines` would be one length for all of it.
+    Raises ValueError where no blocks are found at all: `lines` would be one length for everything.
     """
     if getattr(technique, "lines", None) is None:
         return {}
-    towers: dict[str, list[str]] = {}
-    blocks: dict[str, int] = {}
-    for name, (tower, _, last) in layers_of(names).items():
-        if tower != "shared":
-            towers.setdefault(tower, []).append(name)
-            blocks[tower] = last - 1
-    for tower, count in blocks.items():
-        if not count:
-            raise ValueError(
-                f"`lines` gives each block of a tower a length, but no names of blocks are found in the {tower} tower: "
-                f"it has {', '.join(map(repr, towers[tower][:3]))}; leave `lines` out, or name tensors as OpenCLIP or "
-                "Hugging Face do"
-            )
+    places = layers_of(names)
+    blocks = {tower: last - 1 for tower, _, last in places.values() if tower != "shared"}
+    if not any(blocks.values()):
+        raise ValueError(
+            "`lines` gives each block of a tower a length, but no names of blocks are found: there are "
+            f"{', '.join(map(repr, list(places)[:3]))}; leave `lines` out, or name tensors as OpenCLIP or Hugging Face"
+        )
     return blocks

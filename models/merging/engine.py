@@ -1,7 +1,7 @@
 """Carries out a merge: passes over the inputs for what must be known first, then part by part to the result.
 
-Memory holds a few parts and nothing else, however many experts there are and however large; results do not depend on
-the number of threads.
+Memory holds a few parts, however large the experts are, and for each a table of a megabyte or two where thresholds are
+looked for; results do not depend on the number of threads.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from data_catalog.store_files import replacing
+from models.merging.checks import blocks_for_lines, check_device, check_experts
 from models.merging.electing import MOST_PATCHES
 from models.merging.parts import InMemory, Inputs, Part, Source
 from models.merging.ranks import Selection
@@ -47,8 +48,7 @@ def merge_files(
     use them; `device`: where parts are combined. Raises ValueError for inputs that do not fit together, for results
     that are not finite and for a device that is not there.
     """
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"`device` is {device}, expected cpu" + (" or cuda" if torch.cuda.is_available() else ""))
+    check_device(device)
     with ExitStack() as stack:
         sources = [stack.enter_context(TensorFile(path)) for path in experts]
         origin = stack.enter_context(TensorFile(base))
@@ -95,12 +95,8 @@ class _Merge:
         self.technique, self.inputs, self.newest = technique, inputs, inputs.experts[newest]
         self._with_base, self._progress, self._shown = technique.needs_base(), progress, 0.0
         count = len(inputs.experts)
-        if technique.takes() not in (None, count) and count != 1:
-            raise ValueError(
-                f"`{technique.kind}` merges {technique.takes()} experts{' with `paper`' if technique.paper else ''}, "
-                f"found {count}"
-            )
-        technique.shares(count)
+        check_experts(technique, count)
+        blocks_for_lines(technique, inputs.floats)
         self._statistics = StoredStatistics.of(technique, inputs, statistics)
         self.found = Found(count, seed, layers_of(list(inputs.layout)), drawn_as(technique, inputs))
 

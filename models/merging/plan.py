@@ -130,8 +130,8 @@ def _warnings(
     if gain > 1 + 1e-9:
         found.append(f"equal task vectors come out {gain:g} times as long; lower `scale` if they point the same way")
     if blocks := blocks_for_lines(technique, inputs.floats):
-        counted = " and ".join(f"{count} blocks of the {tower} tower" for tower, count in blocks.items())
-        found.append(f"`lines` gives lengths to {counted}")
+        counted = " and ".join(f"{count or 'no'} blocks of the {tower} tower" for tower, count in blocks.items())
+        found.append(f"`lines` gives lengths to {counted}; its `alpha` to all else")
     if technique.USES_RANDOM:
         found += ["random numbers decide; the seed says which", *_ties(technique, base, experts)]
     return tuple(found)

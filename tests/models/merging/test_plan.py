@@ -52,17 +52,21 @@ def test_a_device_that_is_not_there_is_refused(opened, monkeypatch):
 def test_the_blocks_that_lines_reaches_are_counted(opened):
     text = {f"transformer.resblocks.{i}.w": torch.zeros(2) for i in range(3)}
     found = planned(TaskArithmetic(lines=Lines()), opened, 2, TOWERS | text)
-    assert "`lines` gives lengths to 3 blocks of the text tower and 2 blocks of the image tower" in found.warnings
+    assert (
+        "`lines` gives lengths to 3 blocks of the text tower and 2 blocks of the image tower; its `alpha` to all else"
+        in found.warnings
+    )
     assert not any("lines" in warning for warning in planned(TaskArithmetic(), opened, 2, TOWERS | text).warnings)
 
 
 @pytest.mark.parametrize(
     "technique", [TaskArithmetic(lines=Lines()), Linear(lines=Lines())], ids=lambda each: each.kind
 )
-def test_lines_on_a_tower_without_names_of_blocks_is_refused(opened, technique):
-    odd = TOWERS | {"backbone.layers.0.w": torch.zeros(2), "backbone.layers.1.w": torch.zeros(2)}
-    with pytest.raises(ValueError, match=r"in the text tower: it has 'backbone\.layers\.0\.w'"):
+def test_lines_without_any_names_of_blocks_is_refused(opened, technique):
+    odd = {"backbone.layers.0.w": torch.zeros(2), "backbone.layers.1.w": torch.zeros(2)}
+    with pytest.raises(ValueError, match=r"no names of blocks are found: there are 'backbone\.layers\.0\.w'"):
         planned(technique, opened, 2, odd)
+    assert "no blocks of the text tower" in " ".join(planned(technique, opened, 2, TOWERS | odd).warnings)
 
 
 def test_tied_tensors_are_listed_where_random_numbers_are_drawn(opened):

@@ -305,5 +305,6 @@ def test_weights_that_choose_are_not_negative(kind):
 
 def test_the_published_interpolation_shrinks_a_single_expert_too():
     lines = {"alpha": 0.5, "beta": 0.0}
-    one = {"w": torch.ones(2)}
-    assert technique(kind="linear", lines=lines, paper=True).merge(one, [one])["w"].tolist() == [0.5, 0.5]
+    name = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+    one = {name: torch.ones(2)}
+    assert technique(kind="linear", lines=lines, paper=True).merge(one, [one])[name].tolist() == [0.5, 0.5]
