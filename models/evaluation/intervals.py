@@ -40,10 +40,14 @@ def resampled_sums(rows: np.ndarray, draw: np.random.Generator, replicates: int 
         raise ValueError("no rows to resample: an interval needs at least one image")
     distinct, counts = _distinct(rows)
     share = counts / counts.sum()
-    chunk = max(1, CELLS_AT_ONCE // len(distinct))
-    sizes = [min(chunk, replicates - start) for start in range(0, replicates, chunk)]
+    sizes = _chunks(replicates, len(distinct))
     drawn = (draw.multinomial(len(rows), share, size=size) for size in sizes)  # [replicates, distinct rows]
     return np.concatenate([np.einsum("rd,dc->rc", counts, distinct) for counts in drawn])  # no BLAS: no threads
+
+
+def resampled_share(hits: int, samples: int, draw: np.random.Generator, replicates: int = REPLICATES) -> np.ndarray:
+    """The share of hits among `samples` images resampled with replacement: [replicates], a binomial draw each."""
+    return draw.binomial(samples, hits / samples, size=replicates) / samples
 
 
 def between(replicates: np.ndarray, coverage: float = COVERAGE) -> tuple[float, float]:
@@ -76,9 +80,17 @@ def difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray,
 def _sign_flip_p(apart: np.ndarray, draw: np.random.Generator) -> float:
     """Share of random signs under which the sum is as far from 0 as the one found, which counts as one of them."""
     sizes, counts = np.unique(np.abs(apart[apart != 0]), return_counts=True)
-    flipped = (2 * draw.binomial(counts, 0.5, size=(SIGN_FLIPS, len(counts))) - counts) @ sizes
     found = abs(apart.sum()) * (1 - 1e-12)  # sums that are equal but for rounding are as far
-    return float((1 + np.count_nonzero(np.abs(flipped) >= found)) / (1 + SIGN_FLIPS))
+    as_far = 0
+    for flips in _chunks(SIGN_FLIPS, len(sizes)):
+        plus = draw.binomial(counts, 0.5, size=(flips, len(counts)))  # how many of a size stay positive
+        as_far += np.count_nonzero(np.abs(((2 * plus - counts) * sizes).sum(1)) >= found)
+    return float((1 + as_far) / (1 + SIGN_FLIPS))
+
+
+def _chunks(replicates: int, columns: int) -> list[int]:
+    chunk = max(1, CELLS_AT_ONCE // max(1, columns))
+    return [min(chunk, replicates - start) for start in range(0, replicates, chunk)]
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.evaluation import calibration
-from models.evaluation.intervals import between, generator, resampled_sums
+from models.evaluation.intervals import between, generator, resampled_share, resampled_sums
 from models.evaluation.per_class import class_mean, resampled_class_means
 from models.evaluation.scores import Score, clean_metric
 
@@ -116,10 +116,8 @@ def _classification(outcomes: pa.Table) -> Iterator[tuple[str, Estimate]]:
 
 
 def _share(hit: np.ndarray) -> Estimate:
-    rows = hit[:, None].astype(np.float64)
-    return Estimate(
-        int(np.count_nonzero(hit)) / len(hit), len(hit), lambda draw: resampled_sums(rows, draw)[:, 0] / len(hit)
-    )
+    hits, samples = int(np.count_nonzero(hit)), len(hit)
+    return Estimate(hits / samples, samples, lambda draw: resampled_share(hits, samples, draw))
 
 
 def _retrieval(outcomes: pa.Table) -> Iterator[tuple[str, Estimate]]:

@@ -1,7 +1,7 @@
 """What one checkpoint scored, and the summaries of it: what was learned, what was kept (reference 9.2)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
@@ -60,14 +60,18 @@ def evaluation_rows(report: EvalReport) -> list[dict[str, str | int | float | No
     return rows
 
 
-def knowledge_accumulation(report: EvalReport, adaptation: Sequence[str]) -> float:
+def knowledge_accumulation(
+    report: EvalReport, adaptation: Sequence[str], weights: Mapping[str, float] | None = None
+) -> float:
     """Mean score over the sets that the stream adapts to, seen or not yet seen; unweighted by their size."""
-    return _mean(report, adaptation, "adaptation")
+    return mean_score(report, adaptation, "adaptation", weights)
 
 
-def zero_shot_retention(report: EvalReport, retention: Sequence[str]) -> float:
+def zero_shot_retention(
+    report: EvalReport, retention: Sequence[str], weights: Mapping[str, float] | None = None
+) -> float:
     """Mean score over the sets that the stream never shows; unweighted by their size."""
-    return _mean(report, retention, "retention")
+    return mean_score(report, retention, "retention", weights)
 
 
 def geometric_mean(knowledge: float, retention: float) -> float:
@@ -75,10 +79,19 @@ def geometric_mean(knowledge: float, retention: float) -> float:
     return math.sqrt(knowledge * retention)
 
 
-def summarise(step: int, report: EvalReport, adaptation: Sequence[str], retention: Sequence[str]) -> StepScores:
-    """The summary of `report`; step -1 stands for the weights before the first update."""
-    knowledge = knowledge_accumulation(report, adaptation)
-    kept = zero_shot_retention(report, retention)
+def summarise(
+    step: int,
+    report: EvalReport,
+    adaptation: Sequence[str],
+    retention: Sequence[str],
+    weights: Mapping[str, float] | None = None,
+) -> StepScores:
+    """The summary of `report`; step -1 stands for the weights before the first update.
+
+    `weights`: dataset -> how much it counts in its mean, 1 where it is not named, as all count in the benchmark.
+    """
+    knowledge = knowledge_accumulation(report, adaptation, weights)
+    kept = zero_shot_retention(report, retention, weights)
     return StepScores(
         step=step,
         knowledge_accumulation=knowledge,
@@ -87,7 +100,10 @@ def summarise(step: int, report: EvalReport, adaptation: Sequence[str], retentio
     )
 
 
-def _mean(report: EvalReport, datasets: Sequence[str], role: str) -> float:
+def mean_score(
+    report: EvalReport, datasets: Sequence[str], role: str, weights: Mapping[str, float] | None = None
+) -> float:
+    """Mean of the values that enter the summaries; `role` names the datasets in the error for those not scored."""
     if not datasets:
         raise ValueError(f"no {role} sets named: their mean is undefined; name at least one in the configuration")
     values = primary(report)
@@ -96,4 +112,18 @@ def _mean(report: EvalReport, datasets: Sequence[str], role: str) -> float:
             f"the report of {report.checkpoint[:19]} lacks the {role} sets {', '.join(missing)}; "
             f"it holds {', '.join(sorted(values)) or 'none'}: evaluate the missing ones"
         )
-    return math.fsum(values[name] for name in datasets) / len(datasets)
+    weight = dataset_weights(datasets, weights)
+    return math.fsum(weight[name] * values[name] for name in datasets) / math.fsum(weight.values())
+
+
+def dataset_weights(datasets: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
+    """How much each of `datasets` counts in their mean; raises ValueError for negative weights and where none counts.
+
+    Weights of other datasets are passed over, since one table of weights serves several groups.
+    """
+    if below := {name: weight for name, weight in (weights or {}).items() if not 0 <= weight < math.inf}:
+        raise ValueError(f"weights of datasets are numbers from 0 on, not {below}; correct `weights`")
+    used = {name: float((weights or {}).get(name, 1.0)) for name in datasets}
+    if not any(used.values()):
+        raise ValueError(f"all of {', '.join(datasets)} have weight 0: their mean is undefined; give one a weight")
+    return used

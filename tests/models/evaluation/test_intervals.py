@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from models.evaluation import intervals
+from models.evaluation.calibration import bin_of, calibration_error, resampled_errors
+from models.evaluation.intervals import between, difference, generator, interval, resampled_share, resampled_sums
+from models.evaluation.per_class import class_mean, resampled_class_means
+
+RNG = np.random.default_rng(0)
+
+
+def copied(values, replicates=20_000):
+    """The plain bootstrap: means of copies drawn one by one."""
+    return np.array([values[row].mean() for row in RNG.integers(0, len(values), (replicates, len(values)))])
+
+
+def test_counting_distinct_rows_scatters_as_copies_do():
+    values = RNG.choice([0.0, 0.25, 1.0], 40)
+    drawn = resampled_sums(values[:, None], generator("a"), 20_000)[:, 0] / 40
+    plain = copied(values)
+    assert between(drawn) == pytest.approx(between(plain), abs=0.01)
+    assert drawn.std() == pytest.approx(plain.std(), rel=0.03)
+
+
+def test_columns_are_drawn_together():
+    rows = np.stack([np.arange(5.0), 10 - 2 * np.arange(5.0)], axis=1)
+    first, second = resampled_sums(rows, generator("a")).T
+    assert np.allclose(second, 50 - 2 * first)
+    assert first.std() > 0
+
+
+def test_cutting_the_work_changes_no_digit(monkeypatch):
+    rows = RNG.normal(size=(30, 2))
+    whole = resampled_sums(rows, generator("a"))
+    monkeypatch.setattr(intervals, "CELLS_AT_ONCE", 100)
+    assert (resampled_sums(rows, generator("a")) == whole).all()
+
+
+def test_equal_names_draw_equally_and_others_do_not():
+    values = RNG.normal(size=50)
+    assert interval(values, "set", "metric") == interval(values[::-1], "set", "metric")
+    assert interval(values, "set", "metric") != interval(values, "other", "metric")
+
+
+def test_an_interval_covers_the_truth_as_often_as_it_says():
+    covered = [low <= 0.7 <= high for low, high in (interval(RNG.random(100) < 0.7, str(i)) for i in range(400))]
+    assert 0.91 < np.mean(covered) < 0.98
+
+
+def test_a_share_scatters_as_its_hits_and_misses_do():
+    drawn = resampled_share(30, 100, generator("a"), 20_000)
+    assert drawn.std() == pytest.approx(np.sqrt(0.3 * 0.7 / 100), rel=0.03)
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(ValueError, match="at least one image"):
+        interval([], "a")
+
+
+def test_pairing_shows_what_the_means_alone_hide():
+    a = RNG.random(2000) < 0.5
+    b = a.copy()
+    b[np.flatnonzero(a)[:12]] = False  # twelve images fewer, of two thousand
+    paired = difference(a, b, "set")
+    assert paired.value == pytest.approx(12 / 2000)
+    assert 0 < paired.low < paired.value < paired.high
+    assert paired.p < 0.01
+    assert difference(a, np.roll(b, 1), "set").p > 0.1
+
+
+def test_the_p_value_of_hits_is_that_of_mcnemar():
+    a, b = np.repeat([1, 0, 1, 0], [9, 2, 40, 40]), np.repeat([0, 1, 1, 0], [9, 2, 40, 40])
+    exact = 2 * (1 + 11 + 55) / 2**11  # two-sided binomial: at most 2 of 11
+    assert difference(a, b, "set").p == pytest.approx(exact, abs=0.005)
+
+
+def test_equal_checkpoints_do_not_differ():
+    assert difference([1, 0, 1], [1, 0, 1], "set") == (0, 0, 0, 1)
+
+
+def test_p_values_are_uniform_where_nothing_differs():
+    p = [difference(RNG.random(60) < 0.5, RNG.random(60) < 0.5, str(i)).p for i in range(200)]
+    assert 0.02 < np.mean(np.array(p) < 0.1) < 0.17
+
+
+def test_values_of_other_images_are_refused():
+    with pytest.raises(ValueError, match="cannot be paired"):
+        difference([1, 0], [1], "set")
+
+
+def test_calibration_error_equals_a_plain_loop_over_bins():
+    confidence, hit = RNG.random(500).astype(np.float32), RNG.random(500) < 0.5
+    confidence[:3] = 0, 1, np.float32(0.2)
+    error = 0
+    for i in range(15):
+        inside = (confidence > i / 15) & (confidence <= (i + 1) / 15) | ((confidence == 0) & (i == 0))
+        if inside.any():
+            error += inside.sum() / 500 * abs(confidence[inside].astype(float).mean() - hit[inside].mean())
+    assert calibration_error(confidence, hit) == pytest.approx(error)
+
+
+def test_calibration_error_of_limits():
+    assert calibration_error(np.ones(4), np.ones(4, bool)) == 0
+    assert calibration_error(np.ones(4), np.zeros(4, bool)) == 1
+    assert bin_of(np.array([0.0, 1e-9, 1.0])).tolist() == [0, 0, 14]
+    with pytest.raises(ValueError, match="softmax or sigmoid"):
+        calibration_error(np.array([1.2]), np.array([True]))
+
+
+def test_resampled_calibration_errors_scatter_as_those_of_copies():
+    confidence = RNG.beta(4, 2, 300).astype(np.float32)
+    hit = RNG.random(300) < confidence * 0.8
+    drawn = resampled_errors(confidence, hit, generator("a"), 5000)
+    rows = RNG.integers(0, 300, (5000, 300))
+    plain = np.array([calibration_error(confidence[row], hit[row]) for row in rows])
+    assert drawn.mean() == pytest.approx(plain.mean(), abs=0.002)
+    assert between(drawn) == pytest.approx(between(plain), abs=0.004)
+
+
+def test_class_means_scatter_as_images_resampled_within_their_class():
+    target = np.repeat([0, 1, 2, 5], [3, 3, 10, 40])
+    hit = RNG.random(56) < 0.6
+    drawn = resampled_class_means(target, hit, generator("a"), 20_000)
+    plain = np.mean([copied(hit[target == c].astype(float)) for c in (0, 1, 2, 5)], axis=0)
+    assert class_mean(target, hit) == pytest.approx(np.mean([hit[target == c].mean() for c in (0, 1, 2, 5)]))
+    assert drawn.mean() == pytest.approx(plain.mean(), abs=0.005)
+    assert drawn.std() == pytest.approx(plain.std(), rel=0.03)
