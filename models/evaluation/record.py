@@ -21,12 +21,10 @@ class InsidePoint(Spec):
     scores: EvalReport
 
 
-class StepRecord(Spec):
-    """One step of one recipe: what it saw, what it made, what it cost and what came of it."""
+class UnscoredStep(Spec):
+    """One step of one recipe: what it saw, what it made and what it cost."""
 
     step: int = Field(ge=0)
-    scores: EvalReport
-    summary: StepScores
     expert: str  # digest of the weights straight after the update
     deployed: str  # digest of the weights after the merge
     step_plan: str  # digest
@@ -37,8 +35,15 @@ class StepRecord(Spec):
     mafs_used: float | None = None
     ledger: tuple[LedgerRow, ...] = ()  # of that, what each phase was given and took
     seconds: float = Field(ge=0)
-    full: EvalReport | None = None  # on whole sets, where `scores` are on fixed subsets; of the last step
     inside: tuple[InsidePoint, ...] = ()  # by iteration; they enter no summary
+
+
+class StepRecord(UnscoredStep):
+    """A step with what came of it."""
+
+    scores: EvalReport
+    summary: StepScores
+    full: EvalReport | None = None  # on whole sets, where `scores` are on fixed subsets; of the last step
 
 
 class MergePoint(Spec):
@@ -53,8 +58,14 @@ class RecipeRecord(Spec):
 
     name: str
     description: str
-    steps: tuple[StepRecord, ...] = Field(min_length=1)
+    steps: tuple[StepRecord, ...] = Field(min_length=1)  # those that were scored; the last step of the stream is
     merge_points: tuple[MergePoint, ...] = ()  # by rising weight on the past
+    unscored: tuple[UnscoredStep, ...] = ()  # the others, where `evaluation.every` leaves some out
+
+    @property
+    def trained(self) -> tuple[UnscoredStep, ...]:
+        """Every step, scored or not, in stream order."""
+        return tuple(sorted((*self.steps, *self.unscored), key=lambda step: step.step))
 
 
 class StageRecord(Spec):
