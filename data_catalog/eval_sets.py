@@ -76,7 +76,13 @@ def compose_chosen_set(
     origin = {"stage": "compose_chosen_set", "dataset": dataset, "split": split, "only_clean": only_clean}
     origin |= {"leaked": leaked} if leaked else {}
     origin |= {"subset": subset} if subset else {}
-    return eval_set(dataset, samples, dataset.name, origin, leaked, templates)
+    name = clean_name(dataset.name) if only_clean else dataset.name
+    return eval_set(dataset, samples, name, origin, leaked, templates)
+
+
+def clean_name(dataset: str) -> str:
+    """What a dataset is called in reports where its clean images alone are scored."""
+    return f"{dataset}/clean"
 
 
 def eval_set(

@@ -1,7 +1,7 @@
 """One experiment: everything that decides its results, read from one YAML file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -24,12 +24,16 @@ from data_catalog.validation import Validation
 from flows import inheritance
 from models.budget import AnyBudget
 from models.captioning import AnyCaptioner
+from models.evaluation.probe import Probe
+from models.evaluation.prompts import Prompts
 from models.merging.search import AnySearch, check_fit
 from models.merging.temporal import MergeSpec
 from models.start import AnyStart, Scratch
 from models.updates import UpdateSpec
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Images = Literal["test", "validation", "clean"]
 
 
 class DuplicatesSpec(Spec):
@@ -55,12 +59,46 @@ class StreamSpec(Spec):
         return 20 if self.steps is None and self.cut == "equal" else self.steps
 
 
+class Inside(Spec):
+    """Extra evaluations inside each step, which show the stability gap; they enter no summary (reference 9.3)."""
+
+    every_samples: int = Field(ge=1)  # drawn between two of them
+
+
 class EvaluationSpec(Spec):
-    """What checkpoints are scored on."""
+    """What checkpoints are scored on, and when."""
 
     retention: tuple[str, ...] = Field(min_length=1)  # held out of the stream: zero-shot retention is their mean
     adaptation: tuple[str, ...] | None = None  # knowledge accumulation; null: every dataset of the stream
     validation: Validation | None = None  # training images kept aside to choose merges by; null: none
+    images: Images = "test"  # what is scored: test images, those of `validation`, or test images not trained on
+    subset: float | None = Field(None, gt=0, lt=1)  # of each set, scored after every step; null: whole sets
+    own: tuple[AnySource, ...] = ()  # data that nothing is trained on; a set in no mean but those of `groups`
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of scored sets, each with a mean of its own
+    weights: dict[str, Weight] = Field(default_factory=dict)  # of scored sets in all means; 1 where not named
+    prompts: Prompts = Prompts()
+    probe: Probe | None = None  # a linear classifier on the features, fitted to training images; null: none
+    every: int = Field(1, ge=1)  # steps from one that is scored to the next; the first and the last always are
+    inside: Inside | None = None  # null: none
+
+    def is_scored(self, step: int, steps: int) -> bool:
+        """Whether the weights after `step`, counted from 0, are scored."""
+        return step in (0, steps - 1) or (step + 1) % self.every == 0
+
+    @model_validator(mode="after")
+    def _images_are_there(self) -> "EvaluationSpec":
+        if self.images == "validation" and self.validation is None:
+            raise ValueError("`images` is validation, but none are kept: set `validation`, e.g. {share: 0.1}")
+        if self.images == "validation" and self.subset is not None:
+            raise ValueError("`subset` is of test images, but `images` is validation: limit these by `validation.most`")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_are_sets(self) -> "EvaluationSpec":
+        for name, members in self.groups.items():
+            if not members or len(set(members)) < len(members):
+                raise ValueError(f"`groups` has {name!r} with {[*members]}, expected names of scored sets, each once")
+        return self
 
 
 class Recipe(Spec):
@@ -99,10 +137,19 @@ class ExperimentConfig(Spec):
     @model_validator(mode="after")
     def _names_are_unique(self) -> "ExperimentConfig":
         scored = [*(self.evaluation.adaptation or ()), *self.evaluation.retention]
-        sources = [source.name for source in self.sources]
+        sources = [source.name for source in (*self.sources, *self.evaluation.own)]
         for key, names in {"sources": sources, "pretraining": list(self.pretraining), "evaluation": scored}.items():
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"`{key}` names {', '.join(twice)} more than once; give each its own name, once")
+        return self
+
+    @model_validator(mode="after")
+    def _knows_what_is_clean(self) -> "ExperimentConfig":
+        if self.evaluation.images == "clean" and self.stream.duplicates is None:
+            raise ValueError(
+                "`evaluation.images` is clean, but nobody looks for test images among the training images: set "
+                "`stream.duplicates`"
+            )
         return self
 
     @model_validator(mode="after")
@@ -155,8 +202,13 @@ def given(config: ExperimentConfig | str, seed: int | None = None) -> Experiment
 
 def with_seed(experiment: ExperimentConfig, seed: int) -> ExperimentConfig:
     """The experiment with another seed, also of the data it draws itself."""
-    drawn = tuple(s.model_copy(update={"seed": seed}) if isinstance(s, Synthetic) else s for s in experiment.sources)
-    return experiment.model_copy(update={"seed": seed, "sources": drawn})
+
+    def drawn(sources: tuple[AnySource, ...]) -> tuple[AnySource, ...]:
+        return tuple(s.model_copy(update={"seed": seed}) if isinstance(s, Synthetic) else s for s in sources)
+
+    evaluation = experiment.evaluation.model_copy(update={"own": drawn(experiment.evaluation.own)})
+    changes = {"seed": seed, "sources": drawn(experiment.sources), "evaluation": evaluation}
+    return experiment.model_copy(update=changes)
 
 
 def parse(raw: dict, origin: str) -> ExperimentConfig:

@@ -45,8 +45,9 @@ def ingest(config: IngestConfig | ExperimentConfig | str, retry: bool = False) -
     """
     open_home()  # a worker's process has no command before it that did
     given = load(config) if isinstance(config, str) else config
+    scored = given.evaluation.own if isinstance(given, ExperimentConfig) else ()
     with journal():
-        return ingest_sources(given.sources, given.captioners, retry)
+        return ingest_sources(given.sources, given.captioners, retry, scored)
 
 
 def load(path: str | Path) -> IngestConfig | ExperimentConfig:
@@ -60,11 +61,21 @@ def load(path: str | Path) -> IngestConfig | ExperimentConfig:
         raise ValueError(f"{path} is not a valid list of sources:\n" + experiment.problems(error)) from error
 
 
-def ingest_sources(sources: Sequence[AnySource], captioners: Sequence[AnyCaptioner], retry: bool = False) -> Ingested:
-    """Every dataset of every source, indexed, captioned and in the catalog."""
-    if clash := first_clash(source.name for source in sources):
+def ingest_experiment(given: ExperimentConfig) -> Ingested:
+    """All data of an experiment: what it trains on, and what it is scored on alone."""
+    return ingest_sources(given.sources, given.captioners, scored=given.evaluation.own)
+
+
+def ingest_sources(
+    sources: Sequence[AnySource],
+    captioners: Sequence[AnyCaptioner],
+    retry: bool = False,
+    scored: Sequence[AnySource] = (),
+) -> Ingested:
+    """Every dataset of every source, indexed, captioned and in the catalog; `scored`: sources that need no captions."""
+    if clash := first_clash(source.name for source in (*sources, *scored)):
         raise ValueError(f"sources {clash} have one name, upper and lower case aside; give each its own `name`")
-    found = [(raw, source) for source in sources for raw in scan_source(source, retry)]
+    found = [(raw, source) for source in (*sources, *scored) for raw in scan_source(source, retry)]
     by_name: dict[str, str] = {}
     for raw, source in found:
         other = by_name.setdefault(raw.dataset.casefold(), source.name)
@@ -76,8 +87,8 @@ def ingest_sources(sources: Sequence[AnySource], captioners: Sequence[AnyCaption
     indexed = [ingest_dataset.submit(raw, source) for raw, source in found]
     captioned = [
         caption_dataset.submit(dataset, captioner, captioner.identity())
-        for dataset in indexed
-        for captioner in captioners
+        for dataset, (_, source) in zip(indexed, found, strict=True)
+        for captioner in (captioners if source in sources else ())
     ]
     datasets, captions = [future.result() for future in indexed], [future.result() for future in captioned]
     is_news = record_in_catalog(datasets, captions)

@@ -1,6 +1,6 @@
 """From datasets and captions to the stream, its steps and the evaluation sets."""
 
-from data_catalog import eval_sets, stream, validation
+from data_catalog import eval_sets, stream, subsets, validation
 from data_catalog.buffers import AnyBuffer
 from data_catalog.buffers.unlimited import Unlimited
 from data_catalog.captions import CaptionPolicy, CaptionRef, CaptionScores
@@ -14,6 +14,7 @@ from data_catalog.pools import AnyPool
 from data_catalog.pools.uniform import Uniform
 from data_catalog.shards import DatasetRef
 from data_catalog.stream import StepPlan, StreamPlan
+from data_catalog.subsets import SubsetRef
 from data_catalog.validation import Validation
 from models import concept_scores as scoring
 from models.checkpoints import CheckpointRef
@@ -92,6 +93,25 @@ def compose_step(
 def compose_eval_set(dataset: DatasetRef, split: str, leaked: Exclusions | None = None) -> EvalSet:
     """The images of one split with the texts they are scored against; `leaked`: those that were trained on."""
     return eval_sets.compose_eval_set(dataset, split, leaked)
+
+
+@cached(revision=1, label="subset of {dataset.name}")
+def compose_subset(dataset: DatasetRef, split: str, share: float, seed: int) -> SubsetRef:
+    """The positions of a fixed subset of one split."""
+    return subsets.compose_subset(dataset, split, share, seed)
+
+
+@cached(revision=1, label="chosen evaluation set {dataset.name}")
+def compose_chosen_set(
+    dataset: DatasetRef,
+    split: str,
+    leaked: Exclusions | None,
+    subset: SubsetRef | None,
+    only_clean: bool,
+    templates: tuple[str, ...],
+) -> EvalSet:
+    """Chosen images of one split, or all of them with other prompts than the dataset's own."""
+    return eval_sets.compose_chosen_set(dataset, split, leaked, subset, only_clean, templates)
 
 
 @cached(revision=1, label="hold out validation images")
