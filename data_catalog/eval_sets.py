@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_catalog import metadata, store
-from data_catalog.exclusions import Exclusions
+from data_catalog.exclusions import Exclusions, dropped
 from data_catalog.refs import Ref
 from data_catalog.shards import DatasetRef, facts
 from data_catalog.subsets import SubsetRef, positions_of
@@ -78,6 +78,18 @@ def compose_chosen_set(
     origin |= {"subset": subset} if subset else {}
     name = clean_name(dataset.name) if only_clean else dataset.name
     return eval_set(dataset, samples, name, origin, leaked, templates)
+
+
+def compose_probe_set(dataset: DatasetRef, name: str, exclusions: Sequence[Exclusions] = ()) -> EvalSet:
+    """The training images that a linear probe of the evaluation set `name` is fitted to: those that none drops.
+
+    Raises ValueError if there is none.
+    """
+    samples = store.read_table(dataset.digest).filter(pc.field("split") == "train")
+    samples = samples.filter(pa.array(~dropped(samples["id"], exclusions)))
+    if not samples.num_rows:
+        raise ValueError(f"{dataset.name} has no training image to fit a linear probe to; leave `evaluation.probe` out")
+    return eval_set(dataset, samples, name, {"stage": "compose_probe_set", "dataset": dataset})
 
 
 def clean_name(dataset: str) -> str:

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from data_catalog import eval_sets, store
 from data_catalog.eval_sets import EvalSet
-from data_catalog.exclusions import Exclusions, exclude
+from data_catalog.exclusions import Exclusions, dropped, exclude
 from data_catalog.refs import Spec
 from data_catalog.sample_columns import read_columns
 from data_catalog.shards import DatasetRef
@@ -47,19 +47,17 @@ def hold_out(datasets: Sequence[DatasetRef], validation: Validation) -> Exclusio
 
 
 def compose_validation_set(
-    dataset: DatasetRef, validation: Validation, exclusions: Sequence[Exclusions] = ()
+    dataset: DatasetRef, validation: Validation, exclusions: Sequence[Exclusions] = (), templates: Sequence[str] = ()
 ) -> EvalSet:
     """The first `most` validation images of a dataset by `places`, in the order of its metadata file.
 
     Images that `exclusions` drop for another reason than being held out are left out: removed ones, and twins of test
-    images. Raises ValueError if none is left.
+    images. `templates`: as of `eval_sets.compose_chosen_set`. Raises ValueError if none is left.
     """
     samples = store.read_table(dataset.digest).filter(pc.field("split") == SPLIT)
     place = places(samples["id"].combine_chunks())
     chosen = place < validation.share
-    dropping = [some for some in exclusions if some.effect == "drop" and some.cause != HELD_OUT]
-    for some in dropping:
-        chosen &= ~pc.is_in(samples["id"], store.read_table(some.digest)["sample"].combine_chunks()).to_numpy()
+    chosen &= ~dropped(samples["id"], [some for some in exclusions if some.cause != HELD_OUT])
     if not chosen.any():
         raise ValueError(
             f"none of the {len(place)} training images of {dataset.name} is a validation image: raise "
@@ -69,7 +67,7 @@ def compose_validation_set(
     first = np.sort(first[np.argsort(place[first], kind="stable")[: validation.most]])
     return eval_sets.eval_set(
         dataset, samples.take(pa.array(first)), validation_name(dataset.name),
-        {"stage": "compose_validation_set", "dataset": dataset, "validation": validation},
+        {"stage": "compose_validation_set", "dataset": dataset, "validation": validation}, templates=templates,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from data_catalog.mixture import split_batch
 from data_catalog.stream import StepPlan
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
-from flows.ingest import ingest_sources
+from flows.ingest import ingest_experiment
 from flows.merge_search import chosen_merge
 from flows.merging import advanced, measured, merged_per_step, picked
 from flows.preparing import Prepared, prepare
@@ -44,7 +44,7 @@ def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) 
     open_home()  # a worker's process has no command before it that did
     experiment = given(config, seed)
     with journal() as stages:
-        prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
+        prepared = prepare(experiment, ingest_experiment(experiment))
         pretrained = prepared.start
         zero_shot = evaluate_checkpoint(pretrained, list(prepared.eval_sets), "pretrained")
         recipes = tuple(live(experiment, name, prepared) for name in experiment.recipes)

@@ -6,7 +6,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from data_catalog.duplicates import DuplicateGroups, DuplicateSearch
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
-from flows.ingest import ingest_sources
+from flows.ingest import ingest_experiment
 from flows.preparing import begin, choose, gather, hashed_groups, near_groups
 from tasks.journal import journal
 from tasks.record import record_findings
@@ -18,7 +18,7 @@ def duplicates(config: ExperimentConfig | str, search: DuplicateSearch) -> list[
     open_home()  # a worker's process has no command before it that did
     experiment = given(config)
     with journal():
-        ingested = ingest_sources(experiment.sources, experiment.captioners)
+        ingested = ingest_experiment(experiment)
         datasets = list(ingested.datasets.values())
         groups = hashed_groups(datasets, search)
         if "embedding" in search.kinds:

@@ -6,7 +6,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from data_catalog.refs import Spec
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
-from flows.ingest import ingest_sources
+from flows.ingest import ingest_experiment
 from flows.preparing import choose, prepare
 from models.evaluation.scores import EvalReport, StepScores, summarise
 from tasks.evaluate import evaluate_checkpoint
@@ -30,7 +30,7 @@ def evaluate(config: ExperimentConfig | str, checkpoint: str = "pretrained") -> 
     open_home()  # a worker's process has no command before it that did
     experiment = given(config)
     with journal():
-        prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
+        prepared = prepare(experiment, ingest_experiment(experiment))
         chosen = choose(experiment, prepared.start, checkpoint)
         report = evaluate_checkpoint(chosen, list(prepared.eval_sets), checkpoint)
     return Evaluation(report=report, summary=summarise(-1, report, prepared.adaptation, prepared.retention))

@@ -34,6 +34,7 @@ class Ingested(Spec):
     datasets: dict[str, DatasetRef]
     captions: tuple[CaptionRef, ...]  # one of each captioner for each dataset
     is_news: bool
+    scored_only: tuple[str, ...] = ()  # datasets that nothing is trained on, by the source they come from
 
 
 @flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=4))
@@ -101,6 +102,7 @@ def ingest_sources(
         datasets={dataset.name: dataset for dataset in datasets},
         captions=tuple(captions),
         is_news=is_news,
+        scored_only=tuple(raw.dataset for raw, source in found if source in scored),
     )
 
 

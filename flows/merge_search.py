@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_catalog.validation import validation_name
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
-from flows.ingest import ingest_sources
+from flows.ingest import ingest_experiment
 from flows.merging import advanced, picked
 from flows.preparing import Prepared, prepare
 from models.checkpoints import CheckpointRef
@@ -57,7 +57,7 @@ def merge_search(
         )
     record, wanted = run_of(experiment, chosen), given_search(search)
     with journal():
-        prepared = prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
+        prepared = prepare(experiment, ingest_experiment(experiment))
         if (record.pretrained, record.stream) != (prepared.start.digest, prepared.plan.steps):
             raise ValueError(f"the data of {experiment.name} have changed since its last run: `evergreen run` it again")
         report = search_record(experiment, chosen, record, prepared, step, wanted, over)

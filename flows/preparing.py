@@ -18,18 +18,17 @@ from data_catalog.refs import Spec
 from data_catalog.seeds import seed_of
 from data_catalog.shards import DatasetRef
 from data_catalog.stream import StreamPlan
-from data_catalog.validation import HELD_OUT, SPLIT
+from data_catalog.validation import HELD_OUT
 from flows.experiment import ExperimentConfig
 from flows.ingest import Ingested, named
+from flows.scored_sets import ScoredSets, compose_scored_sets, scored_datasets
 from models.checkpoints import CheckpointRef
 from models.evaluation.record import find_record, run_name
 from models.start import Pretrained
 from tasks.caption import score_captions
 from tasks.compose import (
-    compose_eval_set,
     compose_step,
     compose_stream,
-    compose_validation_set,
     hold_out,
     score_concepts,
 )
@@ -45,10 +44,19 @@ class Prepared(Spec):
     start: CheckpointRef
     plan: StreamPlan
     exclusions: tuple[Exclusions, ...]  # what the plan was made without, or marks
-    eval_sets: tuple[EvalSet, ...]
-    adaptation: tuple[str, ...]
+    adaptation: tuple[str, ...]  # names of datasets; `scored.means` has those of what is scored of them
     retention: tuple[str, ...]
-    validation_sets: tuple[EvalSet, ...] = ()  # of training images that nothing was trained on, to choose by
+    scored: ScoredSets
+
+    @property
+    def eval_sets(self) -> tuple[EvalSet, ...]:
+        """What is scored after a step."""
+        return self.scored.after_steps
+
+    @property
+    def validation_sets(self) -> tuple[EvalSet, ...]:
+        """Of training images that nothing was trained on, to choose by."""
+        return self.scored.validation
 
 
 class Twins(Spec):
@@ -84,39 +92,25 @@ def prepare(experiment: ExperimentConfig, ingested: Ingested) -> Prepared:
         twins = twins.model_copy(update={"groups": tuple(groups)})
         material = without(material, twins)
     plan = plan_stream(experiment, material, start)
-    retention = experiment.evaluation.retention
     arriving = sorted({name for step in plan.steps for name in step.datasets})
-    adaptation = experiment.evaluation.adaptation or tuple(arriving)
-    scored = named(ingested, [*adaptation, *retention], "evaluation")
+    adaptation, own = experiment.evaluation.adaptation or tuple(arriving), ingested.scored_only
+    datasets = scored_datasets(experiment, ingested, adaptation)
+    check_validation(experiment, material, datasets)
     leaked = find_leaks(list(twins.groups), twins.policy, [plan, *first_plans]) if twins else None
-    known = clean_sets(twins, material, scored) if twins else set()
-    waiting = [compose_eval_set.submit(d, "test", leaked if d.name in known else None) for d in scored]
-    sets = tuple(future.result() for future in waiting)
-    return Prepared(start=start, plan=plan, exclusions=material.exclusions, eval_sets=sets, adaptation=adaptation,
-                    retention=retention, validation_sets=validation_sets(experiment, material, scored))  # fmt: skip
+    known = clean_sets(twins, material, datasets) if twins else set()
+    scored = compose_scored_sets(experiment, datasets, adaptation, own, material.exclusions, leaked, known)
+    return Prepared(start=start, plan=plan, exclusions=material.exclusions, adaptation=adaptation,
+                    retention=experiment.evaluation.retention, scored=scored)  # fmt: skip
 
 
-def validation_sets(
-    experiment: ExperimentConfig, material: Material, scored: Sequence[DatasetRef]
-) -> tuple[EvalSet, ...]:
-    """The validation set of each scored dataset, if the experiment keeps images to choose by.
-
-    Raises ValueError for a dataset without training images that `evaluation.validation.without` does not name.
-    """
+def check_validation(experiment: ExperimentConfig, material: Material, scored: Sequence[DatasetRef]) -> None:
+    """Raise ValueError if `evaluation.validation.without` names a dataset that is neither scored nor trained on."""
     spec = experiment.evaluation.validation
-    if spec is None:
-        return ()
-    if unknown := sorted({*spec.without} - {dataset.name for dataset in (*scored, *material.training)}):
+    known = {dataset.name for dataset in (*scored, *material.training)}
+    if spec is not None and (unknown := sorted({*spec.without} - known)):
         raise ValueError(
             f"`evaluation.validation.without` names {', '.join(unknown)}, which is neither scored nor trained on"
         )
-    chosen = [dataset for dataset in scored if dataset.name not in spec.without]
-    if bare := sorted(dataset.name for dataset in chosen if not dataset.samples.get(SPLIT)):
-        raise ValueError(
-            f"no training images to validate on in {', '.join(bare)}: name them in `evaluation.validation.without`"
-        )
-    waiting = [compose_validation_set.submit(dataset, spec, list(material.exclusions)) for dataset in chosen]
-    return tuple(future.result() for future in waiting)
 
 
 def gather(experiment: ExperimentConfig, ingested: Ingested) -> tuple[Material, Twins | None]:
@@ -124,7 +118,10 @@ def gather(experiment: ExperimentConfig, ingested: Ingested) -> tuple[Material, 
 
     Twins: pictures with equal bytes or close hashes, if the experiment asks for them.
     """
-    held_out = {*experiment.pretraining, *experiment.evaluation.retention}
+    own = {*ingested.scored_only}
+    if trained := sorted(own & {*experiment.pretraining}):
+        raise ValueError(f"`pretraining` names {', '.join(trained)}, which `evaluation.own` says is only scored")
+    held_out = {*experiment.pretraining, *experiment.evaluation.retention, *own}
     streamed = tuple(dataset for name, dataset in ingested.datasets.items() if name not in held_out)
     pretraining = tuple(named(ingested, experiment.pretraining, "pretraining"))
     used = {dataset.digest for dataset in (*streamed, *pretraining)}
@@ -136,7 +133,8 @@ def gather(experiment: ExperimentConfig, ingested: Ingested) -> tuple[Material, 
     duplicates = experiment.stream.duplicates
     if duplicates is None:
         return set_aside(experiment, material), None
-    evaluated = [*experiment.evaluation.retention, *(experiment.evaluation.adaptation or (d.name for d in streamed))]
+    adaptation = experiment.evaluation.adaptation or (dataset.name for dataset in streamed)
+    evaluated = [*experiment.evaluation.retention, *adaptation, *own]
     twins = Twins(
         groups=tuple(hashed_groups(list(ingested.datasets.values()), duplicates.search)),
         policy=duplicates.policy,
@@ -232,7 +230,7 @@ def choose(experiment: ExperimentConfig, pretrained: CheckpointRef, checkpoint: 
     if re.fullmatch(r"sha256:[0-9a-f]{64}", checkpoint):
         return CheckpointRef(digest=checkpoint, backbone=pretrained.backbone)
     record = find_record(run_name(experiment.name, experiment.seed))
-    deployed = {f"{r.name}/{s.step}": s.deployed for r in record.recipes for s in r.steps}
+    deployed = {f"{r.name}/{s.step}": s.deployed for r in record.recipes for s in r.trained}
     if checkpoint not in deployed:
         raise ValueError(
             f"no checkpoint {checkpoint!r} in {run_name(experiment.name, experiment.seed)}: give `pretrained`, "

@@ -124,3 +124,17 @@ def hold_out(datasets: list[DatasetRef], spec: Validation) -> Exclusions:
 def compose_validation_set(dataset: DatasetRef, spec: Validation, exclusions: list[Exclusions]) -> EvalSet:
     """The validation images of one dataset with the texts they are scored against."""
     return validation.compose_validation_set(dataset, spec, exclusions)
+
+
+@cached(revision=1, label="validation set {dataset.name} with other prompts")
+def compose_prompted_validation_set(
+    dataset: DatasetRef, spec: Validation, exclusions: list[Exclusions], templates: tuple[str, ...]
+) -> EvalSet:
+    """The validation images of one dataset with other prompts than its own."""
+    return validation.compose_validation_set(dataset, spec, exclusions, templates)
+
+
+@cached(revision=1, label="images to probe {name} with")
+def compose_probe_set(dataset: DatasetRef, name: str, exclusions: list[Exclusions]) -> EvalSet:
+    """The training images that linear probes of the set `name` are fitted to."""
+    return eval_sets.compose_probe_set(dataset, name, exclusions)

@@ -4,7 +4,7 @@ import pytest
 
 from flows import cli
 from flows.experiment import parse
-from flows.ingest import ingest_sources
+from flows.ingest import ingest_experiment
 from flows.preparing import prepare
 from tasks.journal import journal
 
@@ -57,6 +57,6 @@ def prepared_alone(experiment):
     @flow
     def only_prepare():
         with journal():
-            return prepare(experiment, ingest_sources(experiment.sources, experiment.captioners))
+            return prepare(experiment, ingest_experiment(experiment))
 
     return only_prepare()
