@@ -1,53 +1,80 @@
-"""The figures of an experiment as plotly values: the page inlines them, the tracker stores them."""
-
-from collections.abc import Sequence
-from itertools import pairwise
+"""The figures of what an experiment learned and kept, as plotly values: drawn in pages, exported, tracked."""
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from data_catalog import store
+from models.evaluation.figure_kit import (
+    LOSS_SCALE,
+    RULE,
+    SCORE_SCALE,
+    blank,
+    colour,
+    faint,
+    matrix,
+    padded,
+    symbol,
+)
 from models.evaluation.record import ExperimentRecord, RecipeRecord
-from models.evaluation.report import forgetting, merge_rows
+from models.evaluation.report import Joint, forgetting, merge_rows, summaries_inside
 from models.evaluation.scores import StepScores, primary
+from models.evaluation.summaries import BENCHMARK
+from models.evaluation.summary_intervals import START, Ends, Intervals, Known
 
-# Lines and marks keep a contrast of 3 on white and on the dark page; text is never coloured with these.
-COLOURS = ("#2b7fc4", "#c8650f", "#23936a", "#a45bc4", "#cf4657", "#8a7a17", "#6c7885", "#0f91a3")
-SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "x", "pentagon")
-POOLS = {"update": "#2b7fc4", "buffer": "#c8650f", "pretraining": "#6c7885"}
-SCORE_SCALE = ("#e6ede9", "#c9ded7", "#93c4bb", "#4f9c9b", "#22707c", "#0d4456")  # 0 .. 1
-LOSS_SCALE = ("#ebe8e3", "#ecd2ba", "#e5ac83", "#cf7550", "#a33c2f", "#651a24")
-INK, RULE = "#3c444b", "#8a949c"  # for figures shown alone; the page sets its own, light and dark
-CURVE_POINTS = 500
-ROW_PIXELS, COLUMN_PIXELS, NAME_PIXELS = 24, 46, 150  # of a heat map; the least width of a column, of the names
+SPOKEN = dict(zip(BENCHMARK, ("knowledge accumulation", "zero-shot retention", "geometric mean"), strict=True))
 
 
-def trajectory(record: ExperimentRecord) -> go.Figure:
-    """Knowledge accumulation against zero-shot retention: one line per recipe, from the zero-shot point on."""
-    figure = _figure(height=460, legend=False)
+def trajectory(record: ExperimentRecord, known: Known, joint: Joint | None = None) -> go.Figure:
+    """Accumulation against retention: one line per recipe from the zero-shot point on, crossed lines for `joint`.
+
+    The last point of each line and the first of all have their intervals, where they are known.
+    """
+    figure = blank(height=460, legend=False)
+    shown = _all_summaries(record) + ([joint.summary] if joint else [])
+    x = padded([row.knowledge_accumulation for row in shown], 0.12)
+    y = padded([row.zero_shot_retention for row in shown], 0.12)
     for index, recipe in enumerate(record.recipes):
         figure.add_trace(_path(record, recipe, index))
+        last = recipe.steps[-1]
+        figure.add_trace(_ends(recipe.name, last.summary, known[recipe.name, last.step], colour(index)))
     figure.add_trace(_start_mark(record.zero_shot_summary))
-    x = _padded([row.knowledge_accumulation for row in _all_summaries(record)], 0.12)
-    y = _padded([row.zero_shot_retention for row in _all_summaries(record)], 0.12)
-    _label_points(figure, record, x, y)
+    figure.add_trace(_ends("zero-shot", record.zero_shot_summary, known[START], RULE))
+    if joint:  # after the traces: lines go to panels with data only
+        figure.add_vline(x=joint.summary.knowledge_accumulation, line={"color": RULE, "width": 1.5, "dash": "dash"})
+        figure.add_hline(y=joint.summary.zero_shot_retention, line={"color": RULE, "width": 1.5, "dash": "dash"})
+    _label_points(figure, record, x, y, joint)
     figure.update_xaxes(title_text="knowledge accumulation →", range=x)
-    figure.update_yaxes(title_text="zero-shot retention →", range=y)
-    return figure
+    return figure.update_yaxes(title_text="zero-shot retention →", range=y)
+
+
+def over_steps(record: ExperimentRecord, known: Known, joint: Joint | None = None) -> go.Figure:
+    """The three summaries by step, one panel each: lines of recipes in bands of their intervals, `joint` dashed."""
+    figure = blank(height=720, rows=3, titles=tuple(SPOKEN.values()))
+    for row, name in enumerate(BENCHMARK, start=1):
+        for index, recipe in enumerate(record.recipes):
+            ends = [getattr(known[key], name) for key in [START, *((recipe.name, s.step) for s in recipe.steps)]]
+            _add_line(figure, record, index, name, ends, row)
+        if joint:
+            level = getattr(joint.summary, name)
+            figure.add_hline(y=level, line={"color": RULE, "width": 1.5, "dash": "dash"}, row=row, col=1)
+            figure.add_annotation(x=0, xref="x domain", y=level, text=joint.name, showarrow=False, xanchor="left",
+                                  yanchor="bottom", row=row, col=1)  # fmt: skip
+    last = 1 + max(recipe.steps[-1].step for recipe in record.recipes)
+    every = 1 + last // 10
+    ticks = [-1, *range(every - 1, last, every)] if every > 1 else list(range(-1, last))
+    figure.update_xaxes(tickvals=ticks, ticktext=["start" if tick < 0 else str(tick) for tick in ticks])
+    return figure.update_xaxes(title_text="step", row=3, col=1)
 
 
 def merge_tradeoff(record: ExperimentRecord) -> go.Figure:
     """Where the last merge of each recipe ends up, from its expert alone to its past alone."""
-    figure = _figure(height=380, legend=len({row["recipe"] for row in merge_rows(record)}) > 1)
+    figure = blank(height=380, legend=len({row["recipe"] for row in merge_rows(record)}) > 1)
     for index, recipe in enumerate(record.recipes):
-        colour = COLOURS[index % len(COLOURS)]
         if recipe.merge_points:
             figure.add_scatter(
                 x=[point.summary.knowledge_accumulation for point in recipe.merge_points],
                 y=[point.summary.zero_shot_retention for point in recipe.merge_points],
                 text=[f"{point.past_weight:g}" for point in recipe.merge_points],
                 name=recipe.name, mode="lines+markers+text", textposition="top right",
-                line={"color": colour, "width": 2}, marker={"size": 8, "symbol": SYMBOLS[index % len(SYMBOLS)]},
+                line={"color": colour(index), "width": 2}, marker={"size": 8, "symbol": symbol(index)},
                 hovertemplate="weight on the past %{text}<br>KA %{x:.3f}<br>ZS %{y:.3f}<extra></extra>",
             )  # fmt: skip
     figure.update_xaxes(title_text="knowledge accumulation →")
@@ -60,7 +87,7 @@ def heat_map(record: ExperimentRecord, recipe: RecipeRecord) -> go.Figure:
     columns = ["start", *(str(step.step) for step in recipe.steps)]
     groups = {"adaptation": record.adaptation, "retention": record.retention}
     cells = {role: [[scores[name] for scores in reports] for name in names] for role, names in groups.items()}
-    return _matrix(groups, columns, cells, SCORE_SCALE)
+    return matrix(groups, columns, cells, SCORE_SCALE)
 
 
 def forgotten(record: ExperimentRecord) -> go.Figure:
@@ -68,88 +95,50 @@ def forgotten(record: ExperimentRecord) -> go.Figure:
     lost = [forgetting(record, recipe) for recipe in record.recipes]
     groups = {"adaptation": record.adaptation, "retention": record.retention}
     cells = {role: [[scores[name] for scores in lost] for name in names] for role, names in groups.items()}
-    return _matrix(groups, [recipe.name for recipe in record.recipes], cells, LOSS_SCALE)
+    return matrix(groups, [recipe.name for recipe in record.recipes], cells, LOSS_SCALE)
 
 
-def curves(record: ExperimentRecord) -> go.Figure:
-    """Loss and learning rate over the whole stream, each recipe in at most CURVE_POINTS points."""
-    figure = _figure(height=480, rows=2, titles=("loss", "learning rate"))
+def inside_steps(record: ExperimentRecord) -> go.Figure:
+    """Both means through the updates: a dip after a step begins is the stability gap. Marks are the ends of steps."""
+    figure = blank(height=480, rows=2, titles=("adaptation sets", "held-out sets"))
     for index, recipe in enumerate(record.recipes):
-        rows = curve_rows(recipe)
-        for row, column in ((1, "loss"), (2, "lr")):
-            line = {"color": COLOURS[index % len(COLOURS)], "width": 1.6}
-            hover = f"{recipe.name}<br>step %{{x:.2f}}<br>{column} %{{y:.4g}}<extra></extra>"
+        rows = summaries_inside(record, recipe)
+        for row, name in enumerate(("adaptation", "retention"), start=1):
             figure.add_scatter(
-                x=[item["position"] for item in rows], y=[item[column] for item in rows], name=recipe.name,
-                legendgroup=recipe.name, showlegend=row == 1, mode="lines", line=line, hovertemplate=hover,
-                row=row, col=1,
+                x=[item["position"] for item in rows], y=[item[name] for item in rows], name=recipe.name,
+                legendgroup=recipe.name, showlegend=row == 1, mode="lines+markers",
+                line={"color": colour(index), "width": 1.8},
+                marker={"size": [7 if item["is_end"] else 3 for item in rows], "symbol": symbol(index), "opacity": 1},
+                hovertemplate=f"{recipe.name}<br>step %{{x:.2f}}<br>%{{y:.3f}}<extra></extra>", row=row, col=1,
             )  # fmt: skip
-    steps = max(len(recipe.steps) for recipe in record.recipes)
-    figure.update_xaxes(tickvals=list(range(0, steps + 1, 1 + steps // 10)), range=[0, steps])
-    figure.update_xaxes(title_text="step", row=2, col=1)
-    figure.update_yaxes(rangemode="tozero", exponentformat="e", nticks=5, row=2, col=1)
-    return figure
+    return figure.update_xaxes(title_text="steps done", row=2, col=1)
 
 
-def curve_rows(recipe: RecipeRecord, points: int = CURVE_POINTS) -> list[dict[str, float]]:
-    """Loss and lr of a recipe averaged in at most `points` bins; `position` is the step plus the part of it done.
-
-    Raises MissingArtifact if the table of a step is gone.
-    """
-    rows = []
-    for step in recipe.steps:
-        table = store.read_table(step.curves, ["loss", "lr"]).to_pylist()
-        rows += [{"position": step.step + (i + 0.5) / len(table), **row} for i, row in enumerate(table)]
-    bins = min(points, len(rows))
-    edges = [len(rows) * i // bins for i in range(bins + 1)] if bins else [0]
-    return [_averaged(rows[a:b]) for a, b in pairwise(edges)]
-
-
-def consumed_mixture(record: ExperimentRecord) -> go.Figure:
-    """Samples drawn from each pool at every step, one row of bars per recipe."""
-    figure = _recipe_rows(record, "samples drawn")
-    pools = [pool for pool in POOLS if any(pool in step.draws for recipe in record.recipes for step in recipe.steps)]
-    for row, recipe in enumerate(record.recipes, start=1):
-        for pool in pools:
-            drawn = [step.draws.get(pool, 0) for step in recipe.steps]
-            figure.add_bar(
-                x=_step_names(recipe), y=drawn, name=pool, marker_color=POOLS[pool], legendgroup=pool,
-                showlegend=row == 1, hovertemplate=f"step %{{x}}<br>{pool}: %{{y:,}}<extra></extra>", row=row, col=1,
-            )  # fmt: skip
-    return figure.update_layout(barmode="stack")
-
-
-def has_budget(record: ExperimentRecord) -> bool:
-    """Whether any step was given, or measured, in MAFs."""
-    return any(s.mafs_planned is not None or s.mafs_used is not None for recipe in record.recipes for s in recipe.steps)
-
-
-def has_ledger(record: ExperimentRecord) -> bool:
-    """Whether any step says which phase took how much."""
-    return any(step.ledger for recipe in record.recipes for step in recipe.steps)
-
-
-def budget(record: ExperimentRecord) -> go.Figure:
-    """Memory-adjusted FLOPs of every step, used (bars) and planned (marks), one row per recipe."""
-    figure = _recipe_rows(record, "MAFs")
-    for row, recipe in enumerate(record.recipes, start=1):
-        steps = _step_names(recipe)
-        figure.add_bar(
-            x=steps, y=[step.mafs_used for step in recipe.steps], name="used", marker_color=COLOURS[0],
-            legendgroup="used", showlegend=row == 1, row=row, col=1,
-        )  # fmt: skip
+def _add_line(
+    figure: go.Figure, record: ExperimentRecord, index: int, name: str, ends: list[Ends | None], row: int
+) -> None:
+    """One summary of one recipe over the steps, and the band between `ends` where all of them are known."""
+    recipe = record.recipes[index]
+    summaries = [record.zero_shot_summary, *(step.summary for step in recipe.steps)]
+    steps, values = [s.step for s in summaries], [round(getattr(s, name), 4) for s in summaries]
+    shared = {"name": recipe.name, "legendgroup": recipe.name, "row": row, "col": 1}
+    if None not in ends:
+        outline = [high for _, high in ends] + [low for low, _ in ends][::-1]
         figure.add_scatter(
-            x=steps, y=[step.mafs_planned for step in recipe.steps], name="planned", mode="markers",
-            marker={"symbol": "line-ew", "size": 22, "line": {"width": 3, "color": COLOURS[1]}},
-            legendgroup="planned", showlegend=row == 1, row=row, col=1,
+            x=steps + steps[::-1], y=[round(value, 4) for value in outline], mode="lines", fill="toself",
+            fillcolor=faint(colour(index)), line={"width": 0, "color": colour(index)}, hoverinfo="skip",
+            showlegend=False, **shared,
         )  # fmt: skip
-    return figure
+    figure.add_scatter(
+        x=steps, y=values, mode="lines+markers", line={"color": colour(index), "width": 2}, showlegend=row == 1,
+        marker={"size": 6 if len(steps) < 30 else 3, "symbol": symbol(index)},
+        hovertemplate=f"{recipe.name}<br>step %{{x}}<br>%{{y:.3f}}<extra></extra>", **shared,
+    )  # fmt: skip
 
 
 def _path(record: ExperimentRecord, recipe: RecipeRecord, index: int) -> go.Scatter:
     summaries = [record.zero_shot_summary, *(step.summary for step in recipe.steps)]
-    colour = COLOURS[index % len(COLOURS)]
-    sizes = [0] + [7] * (len(summaries) - 2) + [12]
+    sizes = [0] + [7 if len(summaries) < 30 else 4] * (len(summaries) - 2) + [12]
     hover = f"{recipe.name}, step %{{text}}<br>KA %{{x:.3f}}<br>ZS %{{y:.3f}}<extra></extra>"
     return go.Scatter(
         x=[row.knowledge_accumulation for row in summaries],
@@ -157,9 +146,22 @@ def _path(record: ExperimentRecord, recipe: RecipeRecord, index: int) -> go.Scat
         text=[str(row.step) for row in summaries],
         name=recipe.name,
         mode="lines+markers",
-        line={"color": colour, "width": 2},
-        marker={"size": sizes, "symbol": SYMBOLS[index % len(SYMBOLS)], "color": colour, "opacity": 1},
+        line={"color": colour(index), "width": 2},
+        marker={"size": sizes, "symbol": symbol(index), "color": colour(index), "opacity": 1},
         hovertemplate=hover,
+    )
+
+
+def _ends(name: str, summary: StepScores, intervals: Intervals, line: str) -> go.Scatter:
+    """Error bars of one point; without intervals a trace that shows nothing."""
+    k, z = summary.knowledge_accumulation, summary.zero_shot_retention
+    bars = {
+        axis: {"type": "data", "symmetric": False, "array": [ends[1] - at], "arrayminus": [at - ends[0]],
+               "color": line, "thickness": 1.5, "width": 4}
+        for axis, at, ends in (("error_x", k, intervals[0]), ("error_y", z, intervals[1])) if ends
+    }  # fmt: skip
+    return go.Scatter(
+        x=[k], y=[z], mode="markers", marker={"size": 1, "color": line}, name=f"{name}, 95 %", hoverinfo="skip", **bars
     )
 
 
@@ -174,10 +176,13 @@ def _start_mark(start: StepScores) -> go.Scatter:
     )
 
 
-def _label_points(figure: go.Figure, record: ExperimentRecord, x: list[float], y: list[float]) -> None:
+def _label_points(
+    figure: go.Figure, record: ExperimentRecord, x: list[float], y: list[float], joint: Joint | None
+) -> None:
     """Name the points, each on the side its line does not come from, and no two names closer than a line of text."""
     pixels = (figure.layout.height - 90) / (y[1] - y[0])
     places = [(record.zero_shot_summary, "zero-shot", 18)]
+    places += [(joint.summary, joint.name, 10)] if joint else []
     for recipe in record.recipes:
         line = [record.zero_shot_summary, *(step.summary for step in recipe.steps)]
         falls = line[-1].zero_shot_retention < line[-2].zero_shot_retention
@@ -200,118 +205,3 @@ def _label_points(figure: go.Figure, record: ExperimentRecord, x: list[float], y
 
 def _all_summaries(record: ExperimentRecord) -> list[StepScores]:
     return [record.zero_shot_summary, *(step.summary for recipe in record.recipes for step in recipe.steps)]
-
-
-def _padded(values: list[float], share: float) -> list[float]:
-    spread = max(max(values) - min(values), 0.02)
-    return [min(values) - share * spread, max(values) + share * spread]
-
-
-def _averaged(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-
-
-def _step_names(recipe: RecipeRecord) -> list[str]:
-    return [str(step.step) for step in recipe.steps]
-
-
-def _recipe_rows(record: ExperimentRecord, unit: str) -> go.Figure:
-    names = tuple(recipe.name for recipe in record.recipes)
-    figure = _figure(height=110 + 150 * len(names), rows=len(names), titles=names, shared_y=True)
-    figure.update_xaxes(type="category")
-    figure.update_xaxes(title_text="step", row=len(names), col=1)
-    return figure.update_yaxes(title_text=unit, rangemode="tozero", exponentformat="SI", nticks=4)
-
-
-def _matrix(
-    groups: dict[str, Sequence[str]], columns: list[str], cells: dict[str, list[list[float]]], scale: tuple[str, ...]
-) -> go.Figure:
-    heights = [len(names) for names in groups.values()]
-    plot = ROW_PIXELS * sum(heights) + 56
-    figure = make_subplots(
-        rows=len(groups), cols=1, row_heights=heights, subplot_titles=list(groups), vertical_spacing=56 / plot
-    )
-    for row, (role, names) in enumerate(groups.items(), start=1):
-        figure.add_heatmap(
-            z=cells[role], x=columns, y=list(names), zmin=0, zmax=1, colorscale=list(scale), showscale=False,
-            xgap=1, ygap=1, hovertemplate="%{y}<br>%{x}: %{z:.3f}<extra></extra>", row=row, col=1,
-        )  # fmt: skip
-        figure.add_trace(_numbers(list(names), columns, cells[role], scale), row=row, col=1)
-    figure.update_xaxes(type="category", showgrid=False, ticks="", tickangle=0)
-    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="", automargin=True)
-    _plain(figure, plot + 60, legend=False)
-    width = max(COLUMN_PIXELS, 8 * max(len(column) for column in columns) + 12)
-    return figure.update_layout(
-        margin={"l": 10, "r": 10, "t": 30, "b": 30}, meta={"width": NAME_PIXELS + width * len(columns)}
-    )
-
-
-def _numbers(rows: list[str], columns: list[str], cells: list[list[float]], scale: tuple[str, ...]) -> go.Scatter:
-    """The cells' numbers, each black or white, whichever stands out more against its cell."""
-    places = [(column, row, value) for row, line in zip(rows, cells, strict=True)
-              for column, value in zip(columns, line, strict=True)]  # fmt: skip
-    return go.Scatter(
-        x=[column for column, _, _ in places],
-        y=[row for _, row, _ in places],
-        text=[f"{value:.2f}" for _, _, value in places],
-        mode="text",
-        textfont={"size": 11, "color": [text_colour(value, scale) for _, _, value in places]},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-
-
-def text_colour(value: float, scale: tuple[str, ...]) -> str:
-    """Black or white, whichever stands out more on the colour of `value` in `scale` (contrast 4.5 or better)."""
-    place = min(max(value, 0), 1) * (len(scale) - 1)
-    low = min(int(place), len(scale) - 2)
-    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in scale[low : low + 2]]
-    mixed = [a + (b - a) * (place - low) for a, b in zip(*ends, strict=True)]
-    return "#000000" if luminance(mixed) > 0.179 else "#ffffff"  # where black and white stand out alike
-
-
-def luminance(rgb: list[float]) -> float:
-    """Relative luminance of an sRGB colour as WCAG defines it."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def _figure(
-    height: int, rows: int = 1, titles: tuple[str, ...] = (), legend: bool = True, shared_y: bool = False
-) -> go.Figure:
-    spacing = 44 / (height - 90)  # room for the title of a row
-    figure = make_subplots(
-        rows=rows, cols=1, subplot_titles=titles or None, vertical_spacing=spacing if rows > 1 else None,
-        shared_xaxes=False, shared_yaxes="all" if shared_y else False,
-    )  # fmt: skip
-    return _plain(figure, height, legend)
-
-
-def _plain(figure: go.Figure, height: int, legend: bool) -> go.Figure:
-    """No template, no background, axes that leave scrolling on a phone to the page."""
-    figure.update_layout(
-        template="none", height=height, dragmode=False, showlegend=legend,
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 56, "r": 12, "t": 30, "b": 60},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0, "xanchor": "left"},
-    )  # fmt: skip
-    figure.update_annotations(font={"size": 13}, x=0, xanchor="left")  # the titles of rows
-    figure.update_xaxes(
-        title={"font": {"size": 13}, "standoff": 8},
-        fixedrange=True,
-        gridcolor=RULE,
-        griddash="dot",
-        gridwidth=0.5,
-        zeroline=False,
-        automargin=True,
-    )
-    return figure.update_yaxes(
-        title={"font": {"size": 13}, "standoff": 8},
-        automargin=True,
-        fixedrange=True,
-        gridcolor=RULE,
-        griddash="dot",
-        gridwidth=0.5,
-        zeroline=False,
-    )

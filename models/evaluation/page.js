@@ -1,20 +1,47 @@
 "use strict";
-const plots = [...document.querySelectorAll(".plot")];
 const options = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
+const waiting = new Set(document.querySelectorAll(".plot"));
+const all = [...waiting];
 
-for (const plot of plots) {
+function draw(plot) {
+  if (!waiting.delete(plot)) return;
   const source = plot.querySelector("script");
   const { data, layout } = JSON.parse(source.textContent);
   source.remove();
-  plot.style.minHeight = `${layout.height}px`;
   Plotly.newPlot(plot, data, layout, options);
 }
 
-// Paper has one width and no folds.
+// What can be seen is drawn at once, the rest one by one while nothing else happens: the page answers from the start.
+const seen = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    seen.unobserve(entry.target);
+    draw(entry.target);
+  }
+}, { rootMargin: "300px" });
+all.forEach((plot) => seen.observe(plot));
+
+function drawNext() {
+  const next = waiting.values().next();
+  if (next.done) {
+    document.documentElement.dataset.drawn = all.length;
+    performance.mark("drawn");
+    return;
+  }
+  draw(next.value);
+  later(drawNext);
+}
+const later = self.requestIdleCallback
+  ? (work) => requestIdleCallback(work, { timeout: 200 })
+  : (work) => setTimeout(work, 20);
+later(drawNext);
+
+// Paper has one width, and no folds but those of tables of many pages.
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("details").forEach((details) => { details.open = true; });
-  plots.forEach((plot) => Plotly.relayout(plot, { width: 680 }));
+  document.querySelectorAll("details:not(.long)").forEach((details) => { details.open = true; });
+  all.forEach(draw);
+  all.forEach((plot) => Plotly.relayout(plot, { width: 680 }));
 });
 addEventListener("afterprint", () => {
-  plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true }));
+  all.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true }));
 });

@@ -1,14 +1,83 @@
 """What an experiment came to, in words and tables."""
 
-from models.evaluation.record import ExperimentRecord, RecipeRecord
-from models.evaluation.scores import primary
+from itertools import pairwise
+from typing import NamedTuple
 
+from models.evaluation.record import ExperimentRecord, RecipeRecord, StepRecord
+from models.evaluation.scores import StepScores, mean_score, primary
+from models.evaluation.summaries import Summary, group_summaries
+
+JOINT = "joint"  # a recipe of this name is a bound that others are held against: everything at once
 NOTICEABLE = 0.01  # smaller changes of a summary are called none in the verdict
 
 
 def best_recipe(record: ExperimentRecord) -> RecipeRecord:
     """The recipe with the highest geometric mean after its last step; the first of equals."""
     return max(record.recipes, key=lambda recipe: recipe.steps[-1].summary.geometric_mean)
+
+
+class Joint(NamedTuple):
+    """What training on everything at once came to."""
+
+    name: str
+    summary: StepScores
+
+
+def joint_of(record: ExperimentRecord, other: ExperimentRecord | None = None) -> Joint | None:
+    """The bound to hold `record` against: what `other` came to, else the record's own recipe called joint, if any.
+
+    Raises ValueError if `other` was scored on other datasets, whose means say nothing about these.
+    """
+    if other is None:
+        own = [recipe for recipe in record.recipes if recipe.name == JOINT]
+        return Joint(JOINT, own[0].steps[-1].summary) if own else None
+    for role in ("adaptation", "retention"):
+        if {*getattr(other, role)} != {*getattr(record, role)}:
+            raise ValueError(
+                f"{other.name} has the {role} sets {', '.join(sorted(getattr(other, role)))}, but {record.name} has "
+                f"{', '.join(sorted(getattr(record, role)))}: the means of different sets cannot be compared"
+            )
+    return Joint(other.name, best_recipe(other).steps[-1].summary)
+
+
+def group_summaries_of(record: ExperimentRecord) -> dict[str, tuple[Summary, ...]]:
+    """The user's own groups of sets, of the zero-shot weights and of the last step of every recipe."""
+    ends = {"zero-shot": record.zero_shot} | {recipe.name: recipe.steps[-1].scores for recipe in record.recipes}
+    return {name: group_summaries(report, record.groups, record.weights) for name, report in ends.items()}
+
+
+def summaries_inside(record: ExperimentRecord, recipe: RecipeRecord) -> list[dict[str, float | bool | None]]:
+    """Both means before, inside and after every step: position in steps, adaptation, retention, whether a step's end.
+
+    A mean is over those of its sets that were scored inside steps too; None if none was.
+    """
+    points = [(0.0, True, record.zero_shot)]
+    for step in recipe.trained:
+        points += [(step.step + p.iteration / step.iterations, False, p.scores) for p in step.inside]
+        points += [(step.step + 1.0, True, step.scores)] if isinstance(step, StepRecord) else []
+    common = set.intersection(*({*primary(report)} for _, _, report in points))
+    roles = {role: [n for n in getattr(record, role) if n in common] for role in ("adaptation", "retention")}
+    return [
+        {"position": at, "is_end": is_end}
+        | {role: mean_score(report, sets, role, record.weights) if sets else None for role, sets in roles.items()}
+        for at, is_end, report in points
+    ]
+
+
+def stability_gaps(record: ExperimentRecord, recipe: RecipeRecord) -> list[dict[str, float | None]]:
+    """Per scored step: how far either mean falls, at worst inside it, below the lower of its begin and its end."""
+    rows = summaries_inside(record, recipe)
+    ends = [at for at, row in enumerate(rows) if row["is_end"]]
+    return [
+        {"step": step.step}
+        | {role: _gap([row[role] for row in rows[a : b + 1]]) for role in ("adaptation", "retention")}
+        for step, (a, b) in zip(recipe.steps, pairwise(ends), strict=True)
+        if b > a + 1
+    ]
+
+
+def _gap(means: list[float | None]) -> float | None:
+    return None if None in means else max(0.0, min(means[0], means[-1]) - min(means))
 
 
 def forgetting(record: ExperimentRecord, recipe: RecipeRecord) -> dict[str, float]:

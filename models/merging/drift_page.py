@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from data_catalog.store_files import write_atomically
-from models.evaluation.figures import COLOURS, INK, RULE, SCORE_SCALE, text_colour
+from models.evaluation.figure_kit import COLOURS, INK, RULE, SCORE_SCALE, text_colour
 from models.merging.drift_tables import Row, as_text
 from models.merging.geometry import Extent, Geometry
 

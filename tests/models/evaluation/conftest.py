@@ -10,6 +10,7 @@ from data_catalog import store
 from data_catalog.stream import StepSummary
 from models.evaluation.record import ExperimentRecord, RecipeRecord, StageRecord, StepRecord
 from models.evaluation.scores import EvalReport, Score, summarise
+from tests.models.evaluation.fabricated import with_outcomes
 
 ADAPTATION = ("shapes", "textures", "sketches", "digits", "retrieval_new")
 RETENTION = ("broad", "photos", "captions_held_out")
@@ -20,6 +21,12 @@ RECIPES = {"finetune": (0.4, -0.3), "replay": (0.33, -0.06), "replay + merge": (
 def record() -> ExperimentRecord:
     """Four steps of three recipes; its curves lie in the store."""
     return experiment(steps=4)
+
+
+@pytest.fixture
+def rich(record, tmp_path) -> ExperimentRecord:
+    """The same with outcomes of every image, whole sets, points inside steps, groups and times of stages."""
+    return with_outcomes(record, tmp_path / "pictures")
 
 
 def experiment(steps: int) -> ExperimentRecord:

@@ -2,17 +2,30 @@ import json
 
 import pytest
 
-from models.evaluation import figures
+from models.evaluation import figure_kit, figures, figures_run
+from models.evaluation.report import Joint
+from models.evaluation.summary_intervals import all_intervals
+
+DRAWN = {
+    "trajectory": lambda record: figures.trajectory(record, all_intervals(record)),
+    "over steps": lambda record: figures.over_steps(record, all_intervals(record)),
+    "forgotten": figures.forgotten,
+    "inside steps": figures.inside_steps,
+    "curves": figures_run.curves,
+    "mixture": figures_run.consumed_mixture,
+    "budget": figures_run.budget,
+}
 
 
-@pytest.mark.parametrize("name", ["trajectory", "forgotten", "curves", "consumed_mixture", "budget"])
-def test_figure_shows_every_recipe(record, name):
-    text = json.dumps(getattr(figures, name)(record).to_plotly_json(), default=list)
+@pytest.mark.parametrize("name", DRAWN)
+def test_figure_shows_every_recipe(rich, name):
+    record = rich
+    text = json.dumps(DRAWN[name](record).to_plotly_json(), default=list)
     assert all(json.dumps(recipe.name) in text for recipe in record.recipes)
 
 
 def test_trajectory_starts_at_the_zero_shot_point(record):
-    lines = [trace for trace in figures.trajectory(record).data if "lines" in trace.mode]
+    lines = [trace for trace in figures.trajectory(record, all_intervals(record)).data if "lines" in trace.mode]
     assert {(round(line.x[0], 6), round(line.y[0], 6)) for line in lines} == {(0.3, 0.7)}
     assert [len(line.x) for line in lines] == [5, 5, 5]
 
@@ -24,22 +37,54 @@ def test_heat_map_keeps_adaptation_and_retention_apart(record):
 
 
 def test_curves_are_thinned_by_averaging(record):
-    rows = figures.curve_rows(record.recipes[0], points=10)
-    whole = figures.curve_rows(record.recipes[0], points=10_000)
+    rows = figures_run.curve_rows(record.recipes[0].steps, points=10)
+    whole = figures_run.curve_rows(record.recipes[0].steps, points=10_000)
     assert (len(rows), len(whole)) == (10, 480)
     assert sum(row["loss"] for row in rows) / 10 == pytest.approx(sum(row["loss"] for row in whole) / 480)
 
 
 def test_curves_span_the_stream_in_steps(record):
-    rows = figures.curve_rows(record.recipes[0])
+    rows = figures_run.curve_rows(record.recipes[0].steps)
     assert 0 < rows[0]["position"] < 0.1 and 3.9 < rows[-1]["position"] < 4
 
 
-@pytest.mark.parametrize("scale", [figures.SCORE_SCALE, figures.LOSS_SCALE])
+@pytest.mark.parametrize("scale", [figure_kit.SCORE_SCALE, figure_kit.LOSS_SCALE])
 def test_numbers_on_cells_are_readable(scale):
     for end in (*scale[:1], *scale[-1:]):
-        cell = figures.luminance([int(end[i : i + 2], 16) for i in (1, 3, 5)])
-        text = figures.luminance(
-            [255.0 if figures.text_colour(float(end == scale[-1]), scale) == "#ffffff" else 0.0] * 3
+        cell = figure_kit.luminance([int(end[i : i + 2], 16) for i in (1, 3, 5)])
+        text = figure_kit.luminance(
+            [255.0 if figure_kit.text_colour(float(end == scale[-1]), scale) == "#ffffff" else 0.0] * 3
         )
         assert (max(cell, text) + 0.05) / (min(cell, text) + 0.05) >= 4.5
+
+
+def test_joint_training_is_drawn_across_the_trajectory(record):
+    bound = Joint("everything", record.recipes[0].steps[-1].summary)
+    plain, crossed = (figures.trajectory(record, all_intervals(record), joint) for joint in (None, bound))
+    assert (len(plain.layout.shapes), len(crossed.layout.shapes)) == (0, 2)
+    assert "everything" in [note.text for note in crossed.layout.annotations]
+
+
+def test_the_ends_of_a_trajectory_have_their_intervals(record, rich):
+    bars = [trace for trace in figures.trajectory(rich, all_intervals(rich)).data if trace.error_x.array]
+    assert len(bars) == len(rich.recipes) + 1
+    known = all_intervals(rich)[rich.recipes[0].name, 3]
+    assert bars[0].x[0] + bars[0].error_x.array[0] == pytest.approx(known.knowledge_accumulation[1])
+    assert bars[0].x[0] - bars[0].error_x.arrayminus[0] == pytest.approx(known.knowledge_accumulation[0])
+
+
+def test_many_columns_have_colours_without_numbers(record):
+    recipe = record.recipes[0]
+    wide = recipe.model_copy(update={"steps": recipe.steps * 10})
+    assert {trace.type for trace in figures.heat_map(record, recipe).data} == {"heatmap", "scatter"}
+    assert {trace.type for trace in figures.heat_map(record, wide).data} == {"heatmap"}
+
+
+def test_timeline_marks_what_was_reused(rich):
+    executed, known = figures_run.timeline(rich).data
+    assert (list(executed.y), list(known.y)) == (["update"], ["ingest"])
+    assert executed.base[0] == pytest.approx(110 - 3.2 - 100)
+
+
+def test_records_that_do_not_say_when_stages_ran_have_no_timeline(record):
+    assert not figures_run.has_timeline(record)

@@ -2,9 +2,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from plotly.offline import get_plotlyjs
+from plotly.offline import get_plotlyjs_version
 
 from models.evaluation.page import render
+from models.evaluation.page_parts import plotting_library
+from models.evaluation.report import Joint
 from models.evaluation.scores import clean_metric
 
 
@@ -22,17 +24,23 @@ class Elements(HTMLParser):
 
 @pytest.fixture
 def page(record):
-    return render(record).replace(get_plotlyjs(), "")
+    return render(record).replace(plotting_library(), "")
 
 
 def test_page_carries_its_plotting_library(record):
-    assert get_plotlyjs() in render(record)
+    library = plotting_library()
+    assert library in render(record)
+    assert "Permission is hereby granted, free of charge" in library[:1500]
+
+
+def test_plotting_library_is_of_the_version_that_the_figures_are_made_for():
+    assert f"(cartesian - minified) v{get_plotlyjs_version()}" in plotting_library()[:1500]
 
 
 def test_page_loads_nothing(page):
     for _, attributes in Elements(page).found:
         assert not {"src", "srcset"} & set(attributes)
-        assert attributes.get("href", "data:,") == "data:,"
+        assert attributes.get("href", "data:,")[0] in "d#"
     assert not re.search(r"https?://|@import|url\(", page)
     assert "default-src 'none'" in page
 
@@ -44,7 +52,7 @@ def test_every_recipe_is_named_in_the_verdict(page, record):
 
 def test_every_figure_has_a_spoken_description(page, record):
     plots = [attributes for _, attributes in Elements(page).found if attributes.get("class") == "plot"]
-    assert len(plots) == len(record.recipes) + 5  # a heat map each, and five for all
+    assert len(plots) == len(record.recipes) + 6  # a heat map each, and six for all
     assert all(plot["role"] == "img" and len(plot["aria-label"]) > 40 for plot in plots)
 
 
@@ -65,7 +73,7 @@ def test_page_says_when_no_budget_was_set(record):
 
 
 def test_scores_on_clean_images_stand_beside_the_others_where_leaks_were_looked_for(page, record):
-    assert "On clean images alone" not in page
+    assert 'id="on-clean-images-alone"' not in page
     steps = [recipe.steps[-1] for recipe in record.recipes]
     score = steps[0].scores.scores[0]
     clean = score.model_copy(update={"metric": clean_metric(score.metric), "value": 0.123, "samples": 7})
@@ -74,5 +82,29 @@ def test_scores_on_clean_images_stand_beside_the_others_where_leaks_were_looked_
         update={"steps": (*record.recipes[0].steps[:-1], steps[0].model_copy(update={"scores": seen}))}
     )
     told = render(record.model_copy(update={"recipes": (first, *record.recipes[1:])}))
-    section = told[told.index("On clean images alone") :]
+    section = told[told.index('id="on-clean-images-alone"') :]
     assert '<td class="number">0.123</td>' in section[: section.index("</section>")]
+
+
+def test_sections_are_linked_from_the_top(page):
+    found = Elements(page).found
+    links = [attributes["href"][1:] for tag, attributes in found if tag == "a"]
+    assert links and links == [attributes["id"] for tag, attributes in found if tag == "section"]
+
+
+def test_what_a_record_knows_has_its_section(page, rich):
+    more = {"inside-steps", "on-whole-sets"}
+    told = render(rich)
+    assert not any(f'id="{name}"' in page for name in more) and all(f'id="{name}"' in told for name in more)
+    assert "<h3>Groups of sets</h3>" in told and "drawn: shapes, sketches" in told
+
+
+def test_summaries_have_their_intervals(rich):
+    told = render(rich)
+    assert re.search(r"<td>zero-shot</td><td>start</td><td>0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)</td>", told)
+
+
+def test_joint_training_is_named_with_its_scores(record):
+    bound = Joint("all at once", record.recipes[0].steps[-1].summary)
+    told = render(record, bound)
+    assert "<td>all at once</td><td>joint</td><td>0.700</td>" in told
