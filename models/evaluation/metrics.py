@@ -42,12 +42,8 @@ def scores_of(dataset: str, kind: Kind, outcomes: pa.Table, bootstrap: bool = Tr
     An interval is drawn by the names of dataset and metric, so it depends on the outcomes alone. The clean metrics
     count clean images only; what they are ranked among stays the same. Raises ValueError on outcomes that lack columns.
     """
-    return [
-        Score(dataset=dataset, metric=metric, value=found.value, samples=found.samples)
-        if not bootstrap
-        else _with_interval(dataset, metric, found)
-        for metric, found in estimates(dataset, kind, outcomes).items()
-    ]
+    found = estimates(dataset, kind, outcomes)
+    return [_score(dataset, metric, estimate, bootstrap) for metric, estimate in found.items()]
 
 
 def estimates(dataset: str, kind: Kind, outcomes: pa.Table) -> dict[str, Estimate]:
@@ -72,13 +68,16 @@ def concept_scores(dataset: str, kind: Kind, outcomes: pa.Table, bootstrap: bool
     _refuse_unusable(dataset, kind, outcomes)
     if "concept" not in outcomes.column_names:
         raise ValueError(f"the outcomes of {dataset} name no concepts; score it again on a set whose images have them")
-    measure, metric = (_classification, "accuracy_top1") if kind == "classification" else (_retrieval, "recall_at_5")
-    scores = {}
-    for concept in sorted(pc.unique(outcomes["concept"].drop_null()).to_pylist()):
-        found = dict(measure(outcomes.filter(pc.field("concept") == concept)))[metric]
-        scored = _with_interval(dataset, metric, found, concept) if bootstrap else None
-        scores[concept] = scored or Score(dataset=dataset, metric=metric, value=found.value, samples=found.samples)
-    return scores
+    known = outcomes.filter(pc.is_valid(outcomes["concept"]))
+    metric = "accuracy_top1" if kind == "classification" else "recall_at_5"
+    rows = (_column(known, "rank") == 0) if kind == "classification" else _recall_rows(known, 5)
+    concepts = known["concept"].combine_chunks().dictionary_encode()
+    of_concept = concepts.indices.to_numpy()
+    in_order = rows[np.argsort(of_concept, kind="stable")]
+    parts = np.split(in_order, np.bincount(of_concept).cumsum()[:-1]) if len(rows) else []
+    names = dict(sorted(zip(concepts.dictionary.to_pylist(), parts, strict=True)))
+    measure = _share if kind == "classification" else (lambda part: _ratio(part, _recall))
+    return {name: _score(dataset, metric, measure(part), bootstrap, name) for name, part in names.items()}
 
 
 def contributions(kind: Kind, outcomes: pa.Table) -> np.ndarray:
@@ -153,8 +152,8 @@ def _recall_rows(outcomes: pa.Table, k: int) -> np.ndarray:
     return np.stack([_column(outcomes, "image_rank") < k, text_hits, texts], axis=1).astype(np.float64)
 
 
-def _with_interval(dataset: str, metric: str, found: Estimate, *concept: str) -> Score:
-    low, high = between(found.replicates(generator(dataset, metric, *concept)))
+def _score(dataset: str, metric: str, found: Estimate, bootstrap: bool, *concept: str) -> Score:
+    low, high = between(found.replicates(generator(dataset, metric, *concept))) if bootstrap else (None, None)
     return Score(dataset=dataset, metric=metric, value=found.value, samples=found.samples, low=low, high=high)
 
 

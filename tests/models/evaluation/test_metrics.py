@@ -122,6 +122,20 @@ def test_scores_per_concept_average_to_the_score_of_the_set():
     assert found["owl"].low <= found["owl"].value <= found["owl"].high
 
 
+def test_recall_per_concept_ranks_among_all_images_and_texts():
+    similarity, owners = tied_similarities(6, 9), [0, 0, 0, 0, 1, 2, 3, 4, 5]
+    outcomes = retrieved(similarity, owners, concept=["owl", "cat", None, "owl", "cat", "cat"])
+    kept = retrieved(similarity, owners).take([0, 3])
+    found = concept_scores("x", "retrieval", outcomes, bootstrap=False)
+    assert found["owl"].value == values("x", "retrieval", kept)["recall_at_5"]
+    assert (found["owl"].samples, found["cat"].samples, found["owl"].low) == (2, 3, None)
+
+
+def test_without_concepts_there_are_no_scores_of_them():
+    with pytest.raises(ValueError, match="name no concepts"):
+        concept_scores("x", "classification", classified(np.eye(2), [0, 1]))
+
+
 @pytest.mark.parametrize("kind, outcomes, metric", [
     ("classification", classified(tied_similarities(30, 4), [1] * 30), "accuracy_top1"),
     ("retrieval", retrieved(tied_similarities(9, 12), [0, 0, 0, *range(9)]), "recall_at_5"),
