@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from models.checkpoints import CheckpointRef, save
 from models.forward import embed
 from models.interruption import HeldSignals
 from models.minibatch import Minibatch
+from models.snapshots import Snapshot, put_mean, weights_now
 from models.training_loop import Course, Loop, Progress
 from models.training_step import contrastive_gradients, set_up
 from models.unfinished import SaveClock, SavedStates
@@ -39,6 +40,7 @@ class Expert(Spec):
     memory: MemoryRef | None = None  # for the next step; none of most methods
     iterations: int  # that moved the weights: fewer than planned if the loss was no longer finite
     passes: int = 0  # forward and backward passes after the training
+    snapshots: tuple[Snapshot, ...] = ()  # inside the step, by iteration; none unless asked for
 
 
 class _Job(NamedTuple):
@@ -64,10 +66,12 @@ def update(
     progress: Progress | None = None,
     save_every_seconds: float | None = None,
     save_every_iterations: int | None = None,
+    snapshots_at: Sequence[int] = (),
 ) -> Expert:
     """Train `init` on `data` as `spec` says and store the expert; an interrupted call goes on where it stopped.
 
-    `pretrained`, `memory`: for methods that use them; `steps`: of the whole stream, where it is known. Resumed and
+    `pretrained`, `memory`: for methods that use them; `steps`: of the whole stream, where it is known;
+    `snapshots_at`: iterations after which the weights are stored too, which changes nothing else. Resumed and
     uninterrupted runs give the same bytes on one machine. Raises FloatingPointError when the loss is no longer finite,
     ValueError when something the method or the schedule needs is not given.
     """
@@ -82,11 +86,12 @@ def update(
         batches = StepBatches(data, size, clip.tokenizer(init.backbone), seed, spec.on_damaged)
         model = spec.method.prepare(bare.train(), seed_of(seed, "method", data.step)).to(device)
         course = Course(set_up(model, spec, _given(job, batches, device)))
-        saved = SavedStates(_key(job, device))
+        saved = SavedStates(_key(job, device, snapshots_at))
         if (state := saved.latest()) is not None:
             course.restore(state)
         clock = SaveClock(save_every_seconds, save_every_iterations)
-        loop = Loop(course, batches, data, steps, init.backbone, saved, clock, signals, progress)
+        loop = Loop(course, batches, data, steps, init.backbone, saved, clock, signals, progress,
+                    frozenset(snapshots_at), partial(_store_snapshot, job, device))  # fmt: skip
         loop.go()
         expert = None if signals.came is not None and not _is_done(course, data) else _conclude(job, loop, device)
     if expert is None:
@@ -105,11 +110,7 @@ def _conclude(job: _Job, loop: Loop, device: torch.device) -> Expert:
     passes = method.passes(job.data.batch_size)
     if passes:
         loop.save()  # passes may take long, and a state before them makes the training safe
-    if run.mean is not None:
-        with torch.no_grad():
-            for name, parameter in run.model.named_parameters():
-                if name in run.mean:
-                    parameter.copy_(run.mean[name])
+    put_mean(run.model, run.mean)
     kept = method.remember(run.model, run.carried, _passes(loop))
     origin = _origin(job, device) | _record(course, job.data)
     weights = method.finish(run.model, run.carried)
@@ -122,7 +123,18 @@ def _conclude(job: _Job, loop: Loop, device: torch.device) -> Expert:
         memory=remembered,
         iterations=course.iteration,
         passes=passes,
+        snapshots=tuple(Snapshot(iteration=i, checkpoint=some) for i, some in sorted(_snapshots(course, job))),
     )
+
+
+def _store_snapshot(job: _Job, device: torch.device, course: Course) -> None:
+    origin = _origin(job, device) | {"made_by": "update, inside", "iteration": course.iteration}
+    course.snapshots[course.iteration] = save(weights_now(course.run), job.init.backbone, **origin).digest
+
+
+def _snapshots(course: Course, job: _Job) -> Iterator[tuple[int, CheckpointRef]]:
+    for iteration, digest in course.snapshots.items():
+        yield iteration, CheckpointRef(digest=digest, backbone=job.init.backbone)
 
 
 def _given(job: _Job, batches: StepBatches, device: torch.device) -> Given:
@@ -170,9 +182,10 @@ def _check(job: _Job) -> None:
         raise ValueError(f"the method {method.name()!r} keeps nothing between steps, yet got a memory; leave it out")
 
 
-def _key(job: _Job, device: torch.device) -> str:
+def _key(job: _Job, device: torch.device, snapshots_at: Sequence[int]) -> str:
     """A name for the unfinished states of a job: of everything that decides its result."""
     what = {name: _plain(value) for name, value in job._asdict().items()}
+    what |= {"snapshots_at": [*snapshots_at]} if snapshots_at else {}
     revisions = {"revision": _REVISION, "decoding": decoding.REVISION}
     return digest_of(json.dumps(what | revisions | _machine(device), sort_keys=True).encode())[7:39]
 

@@ -35,6 +35,7 @@ class Course:
     curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})
     replaced: list[Replaced] = field(default_factory=list)
     ended_early: bool = False  # the loss was no longer finite, and the spec says to keep what was good
+    snapshots: dict[int, str] = field(default_factory=dict)  # iteration -> digest of the weights after it
 
     def state(self) -> dict:
         """What is stored of an unfinished step."""
@@ -50,6 +51,7 @@ class Course:
             "curves": self.curves,
             "replaced": [tuple(draw) for draw in self.replaced],
             "ended_early": self.ended_early,
+            "snapshots": self.snapshots,
         }
 
     def restore(self, state: dict) -> None:
@@ -67,6 +69,7 @@ class Course:
             torch.cuda.set_rng_state(state["rng"]["cuda"])
         self.iteration, self.curves, self.ended_early = state["iteration"], state["curves"], state["ended_early"]
         self.replaced = [Replaced(*draw) for draw in state["replaced"]]
+        self.snapshots = state.get("snapshots", {})  # states of older versions have none
 
 
 @dataclass
@@ -82,6 +85,8 @@ class Loop:
     clock: SaveClock
     signals: HeldSignals
     progress: Progress | None = None
+    snapshots_at: frozenset[int] = frozenset()  # iterations after which `snapshot` is called
+    snapshot: Callable[[Course], None] | None = None
 
     def __post_init__(self) -> None:
         self._device = self.course.run.stopped.device
@@ -101,10 +106,13 @@ class Loop:
             finished = course.iteration == self.data.iterations
             stopped = self.signals.came is not None and not finished
             due = self.clock.tick() and not finished
-            if due or stopped or finished or len(self._pending) == _READ_EVERY:
+            looked_at = course.iteration in self.snapshots_at
+            if due or stopped or finished or looked_at or len(self._pending) == _READ_EVERY:
                 self._read()
                 if course.ended_early:
                     return
+            if looked_at:
+                self.snapshot(course)
             if due or stopped:
                 self.save()
             if stopped:

@@ -47,3 +47,24 @@ def update_weights(
     """
     with progress_of(f"update {recipe} step {data.step}") as progress:
         return train.update(init, data, spec, seed, pretrained, memory, steps, progress)
+
+
+@cached(revision=3, label="update {recipe} step {data.step}", ignore=("recipe",))
+def update_with_snapshots(
+    init: CheckpointRef,
+    data: StepPlan,
+    spec: UpdateSpec,
+    seed: int,
+    recipe: str,
+    snapshots_at: tuple[int, ...],
+    pretrained: CheckpointRef | None = None,
+    memory: MemoryRef | None = None,
+    steps: int | None = None,
+) -> Expert:
+    """As `update_weights`, to the same weights, and those after some iterations as well.
+
+    It is a stage of its own, so that updates nobody looks into keep the keys of their results. Its revision is that of
+    `update_weights`.
+    """
+    with progress_of(f"update {recipe} step {data.step}") as progress:
+        return train.update(init, data, spec, seed, pretrained, memory, steps, progress, snapshots_at=snapshots_at)

@@ -94,3 +94,13 @@ def test_what_it_keeps_is_stored(tiny, mixed_plan, method):
 def test_it_has_a_price_without_a_device(tiny, method):
     price = budget.cost(tiny.backbone, method, 8)
     assert price.gflops > 0 and 0 < price.memory_multiplier < 10
+
+
+@every_method
+def test_looking_inside_changes_nothing_and_the_last_look_is_the_expert(tiny, mixed_plan, method):
+    plain = run(tiny, mixed_plan, method)
+    seen = run(tiny, mixed_plan, method, snapshots_at=(3, 8))
+    assert seen.checkpoint == plain.checkpoint and seen.memory == plain.memory
+    assert read_table(seen.curves)["loss"] == read_table(plain.curves)["loss"]
+    assert [some.iteration for some in seen.snapshots] == [3, 8] and plain.snapshots == ()
+    assert seen.snapshots[1].checkpoint == plain.checkpoint != seen.snapshots[0].checkpoint
