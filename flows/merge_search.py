@@ -21,7 +21,7 @@ from models.merging import AnyTechnique
 from models.merging.search import AnySearch, check_number, default_search
 from models.merging.temporal import History, MergeSpec
 from models.merging.trials import SearchReport, Trial, trials, validated
-from tasks.evaluate import evaluate_checkpoint
+from tasks.evaluate import evaluate_candidates
 from tasks.journal import journal
 from tasks.report import publish_search
 
@@ -130,20 +130,20 @@ def chosen_merge(experiment: ExperimentConfig, name: str, prepared: Prepared, hi
 def try_all(experiment: ExperimentConfig, name: str, prepared: Prepared, step: int,
             candidates: Sequence[AnyTechnique], spec: MergeSpec, history: History, expert: CheckpointRef,
             ) -> tuple[Trial, ...]:  # fmt: skip
-    """What would be deployed after `step` with each candidate; each is scored while the next is merged.
+    """What would be deployed after `step` with each candidate; all are scored in one pass over the images.
 
     `history`: before `expert`, the outcome of that step.
     """
     adaptation = arrived(prepared, step)
     wanted = {validation_name(dataset) for dataset in (*adaptation, *prepared.retention)}
     sets = [some for some in prepared.validation_sets if some.name in wanted]
-    deployed, waiting = [], []
+    deployed = []
     for number, technique in enumerate(candidates):
         label, with_it = f"{name} candidate {number}", spec.model_copy(update={"technique": technique})
         after = advanced(history, with_it, expert, experiment.seed, label, step)
         deployed.append(picked(after, with_it, with_it.deploy, experiment.seed, label, step))
-        waiting.append(evaluate_checkpoint.submit(deployed[-1], sets, f"{label} step {step}"))
-    scores = [validated(future.result(), step, adaptation, prepared.retention, sets) for future in waiting]
+    reports = evaluate_candidates(deployed, sets, f"{name} {len(deployed)} candidates step {step}")
+    scores = [validated(report, step, adaptation, prepared.retention, sets) for report in reports]
     return trials(candidates, [checkpoint.digest for checkpoint in deployed], scores)
 
 

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import sha256
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -15,11 +17,15 @@ from torch import Tensor, nn
 from data_catalog import store
 from data_catalog.refs import Ref
 from data_catalog.shards import DatasetRef
-from models import clip, threads
+from models import clip, forward, threads, towers
 from models.batches import MOST_WORKERS, centred_images, read_ahead
-from models.checkpoints import CheckpointRef
+from models.checkpoints import CheckpointRef, load
+from models.forward import can_trim
 
 IMAGE_COLUMNS = ["shard", "offset", "length", "hash"]
+BLOCK = {"cpu": 64, "cuda": 256}  # rows of a forward pass; always as many, since their number decides bits
+_TEXTS_AT_ONCE = 8192  # whose tokens are in memory
+_LENGTHS = 8  # positions by which the lengths of texts that run together differ
 
 Key = TypeVar("Key")
 
@@ -105,13 +111,48 @@ def embed_images(
 
 
 @torch.inference_mode()
-def embed_texts(model: nn.Module, backbone: str, texts: Sequence[str], batch_size: int = 256) -> Tensor:
-    """Normalised float32 embeddings [texts, dim] on the CPU."""
-    tokenize = clip.tokenizer(backbone)
-    with _precision(model):
-        batches = [texts[start : start + batch_size] for start in range(0, len(texts), batch_size)]
-        parts = [model.encode_text(tokenize(batch).to(device_of(model))) for batch in batches]
-    return _unit(torch.cat(parts)).cpu()
+def embed_texts(model: nn.Module, backbone: str, texts: Sequence[str]) -> Tensor:
+    """Normalised float32 embeddings [texts, dim] on the CPU, each of which follows from its text alone.
+
+    Texts run beside others of about their length, without the padding behind them where that cannot matter.
+    """
+    tokenize, vectors = clip.tokenizer(backbone), []
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        tokens = tokenize(texts[start : start + _TEXTS_AT_ONCE])
+        lengths = _lengths(tokens) if can_trim(model) else torch.full((len(tokens),), tokens.shape[1])
+        order = lengths.argsort(stable=True)
+        parts = [
+            _embed_tokens(model, tokens[rows, : int(length)])
+            for length, rows in zip(*_runs(lengths[order], order), strict=True)
+        ]
+        vectors.append(torch.empty(len(tokens), parts[0].shape[1]).index_copy_(0, order, torch.cat(parts)))
+    return torch.cat(vectors)
+
+
+def _lengths(tokens: Tensor) -> Tensor:
+    """How many columns each row of `tokens` [texts, context] needs, raised so that there are few different numbers."""
+    used = tokens.shape[1] - (tokens != 0).flip(1).int().argmax(1)
+    return (-(-used // _LENGTHS) * _LENGTHS).clamp(max=tokens.shape[1])
+
+
+def _runs(lengths: Tensor, order: Tensor) -> tuple[list[int], Sequence[Tensor]]:
+    """The distinct values of sorted `lengths`, and the entries of `order` that belong to each."""
+    values, counts = lengths.unique_consecutive(return_counts=True)
+    return values.tolist(), order.split(counts.tolist())
+
+
+def _embed_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
+    device, parts = device_of(model), []
+    for rows in tokens.split(BLOCK[device.type]):
+        filled = _filled(rows, BLOCK[device.type])
+        _, vectors = forward.embed(model, None, filled.to(device), "fp16" if device.type == "cuda" else "fp32")
+        parts.append(vectors[: len(rows)].cpu())
+    return torch.cat(parts)
+
+
+def _filled(rows: Tensor, count: int) -> Tensor:
+    """`rows` and their first one as often as it takes to have `count` of them."""
+    return rows if len(rows) == count else torch.cat([rows, rows[:1].expand(count - len(rows), *rows.shape[1:])])
 
 
 def batches_of(rows: pa.Table, batch_size: int) -> Iterator[pa.Table]:
@@ -124,15 +165,54 @@ def embed_batches(
     model: nn.Module, backbone: str, jobs: Iterable[tuple[Key, pa.Table]]
 ) -> Iterator[tuple[Key, Tensor]]:
     """Each batch of image rows as normalised float32 [rows, dim] on the device of `model`, decoded ahead on threads."""
-    wanted = clip.preprocessing(backbone)
+    for key, images in decoded_batches(clip.preprocessing(backbone), jobs):
+        blocks = pixel_blocks(images, backbone, device_of(model))
+        yield key, torch.cat([embed_pixels(model, pixels)[:count] for pixels, count in blocks])
+
+
+def decoded_batches(
+    wanted: clip.Preprocessing, jobs: Iterable[tuple[Key, pa.Table]], workers: int | None = None
+) -> Iterator[tuple[Key, Tensor]]:
+    """Each batch of image rows as uint8 [rows, 3, size, size], decoded ahead on threads."""
 
     def load(job: tuple[Key, pa.Table]) -> tuple[Key, Tensor]:
         return job[0], centred_images(job[1], wanted.size, wanted.resize_mode == "squash")
 
-    for key, images in read_ahead(load, jobs, workers=min(os.cpu_count() or 1, MOST_WORKERS)):
-        with _precision(model):
-            pixels = clip.normalise(images.to(device_of(model), non_blocking=True), backbone)
-            yield key, _unit(model.encode_image(pixels))
+    return read_ahead(load, jobs, workers or min(os.cpu_count() or 1, MOST_WORKERS))
+
+
+def pixel_blocks(images: Tensor, backbone: str, device: torch.device) -> Iterator[tuple[Tensor, int]]:
+    """`images` as an image tower takes them, in blocks of one length, and how many rows of each count.
+
+    The last block is filled up, so that what becomes of an image follows from it alone, to the last bit.
+    """
+    for rows in images.to(device, non_blocking=True).split(BLOCK[device.type]):
+        yield clip.normalise(_filled(rows, BLOCK[device.type]), backbone), len(rows)
+
+
+def embed_pixels(model: nn.Module, pixels: Tensor) -> Tensor:
+    """Normalised float32 [rows, dim] of one block of `pixel_blocks`."""
+    with _precision(model):
+        return _unit(model.encode_image(pixels))
+
+
+@lru_cache(maxsize=1024)
+def tower_digest(checkpoint: CheckpointRef, tower: towers.Tower) -> str:
+    """What the outputs of one tower follow from: the digest of its weights and of the description of the backbone."""
+    weights, seal = load(checkpoint), sha256(checkpoint.backbone.encode())
+    for name, tensor in weights.items():
+        if towers.tower_of(name) == tower:
+            seal.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            seal.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{seal.hexdigest()}"
+
+
+def without_texts(model: nn.Module) -> nn.Module:
+    """`model` itself, which from now on holds no weights of its text tower and embeds images only."""
+    for name, parameter in model.named_parameters():
+        if towers.tower_of(name) == "text":
+            parameter.data = parameter.data.new_empty(0)
+    return model
 
 
 def _write_embeddings(

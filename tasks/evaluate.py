@@ -1,13 +1,26 @@
-"""From a checkpoint to its scores."""
+"""From checkpoints to their scores."""
 
 from data_catalog.eval_sets import EvalSet
 from models.checkpoints import CheckpointRef
 from models.evaluation import scoring
+from models.evaluation.probe import Probe
 from models.evaluation.scores import EvalReport
 from tasks.caching import cached
 
 
-@cached(revision=2, label="evaluate {label}", ignore=("label",))
-def evaluate_checkpoint(checkpoint: CheckpointRef, eval_sets: list[EvalSet], label: str) -> EvalReport:
-    """Score a checkpoint on every set in one pass over the images."""
-    return scoring.evaluate(checkpoint, eval_sets)
+@cached(revision=3, label="evaluate {label}", ignore=("label",))
+def evaluate_checkpoint(
+    checkpoint: CheckpointRef,
+    eval_sets: list[EvalSet],
+    label: str,
+    probe: Probe | None = None,
+    training: list[EvalSet] | None = None,
+) -> EvalReport:
+    """Score a checkpoint on every set in one pass over the images; `training`: what linear probes are fitted to."""
+    return scoring.evaluate_many([checkpoint], eval_sets, probe, training or ())[0]
+
+
+@cached(revision=1, label="evaluate {label}", ignore=("label",))
+def evaluate_candidates(checkpoints: list[CheckpointRef], eval_sets: list[EvalSet], label: str) -> list[EvalReport]:
+    """Score several checkpoints on every set in one pass over the images, which all of them share."""
+    return scoring.evaluate_many(checkpoints, eval_sets)

@@ -1,61 +1,58 @@
 """Scores kept per (checkpoint, evaluation set), so that a new evaluation set costs only itself."""
 
-import json
-import logging
-from collections.abc import Sequence
-from pathlib import Path
+from typing import NamedTuple
 
+from data_catalog import store
 from data_catalog.eval_sets import EvalSet
-from data_catalog.places import store_root
-from data_catalog.store import digest_of
-from data_catalog.store_files import write_atomically
 from models import decoding
 from models.checkpoints import CheckpointRef
+from models.evaluation import kept
+from models.evaluation.probe import Probe
 from models.evaluation.scores import Score
 
-REVISION = 1  # raise when the scores of the same weights on the same images would change
+FOLDER = "scores"
+REVISION = 2  # raise when the scores of the same weights on the same images would change
 
 
-def keep(checkpoint: CheckpointRef, eval_set: EvalSet, scores: Sequence[Score]) -> None:
-    """Remember what `checkpoint` scored on `eval_set`."""
-    content = _key(checkpoint, eval_set) | {"scores": [score.model_dump(mode="json") for score in scores]}
-    sealed = content | {"seal": _seal(content)}
-    write_atomically(_path(checkpoint, eval_set), json.dumps(sealed, sort_keys=True, indent=1).encode())
+class KeptScores(NamedTuple):
+    """What one checkpoint scored on one set."""
+
+    scores: tuple[Score, ...]
+    outcomes: str  # digest of the table
 
 
-def find(checkpoint: CheckpointRef, eval_set: EvalSet) -> tuple[Score, ...] | None:
-    """What `checkpoint` scored on `eval_set` earlier; None, with a line in the log, if the record is damaged."""
-    path = _path(checkpoint, eval_set)
-    if not path.is_file():
+class Question(NamedTuple):
+    """What is asked of a checkpoint: a set, and with a probe also the images that it is fitted to."""
+
+    eval_set: EvalSet
+    probe: Probe | None = None
+    training: EvalSet | None = None
+
+    def key(self, checkpoint: CheckpointRef) -> dict[str, object]:
+        """All that the answer follows from."""
+        return {
+            "checkpoint": checkpoint.digest,
+            "backbone": checkpoint.backbone,
+            "dataset": self.eval_set.name,
+            "kind": self.eval_set.kind,
+            "images": self.eval_set.digest,
+            "texts": self.eval_set.texts,
+            "probe": self.probe and self.probe.model_dump(mode="json"),
+            "training": self.training and self.training.digest,
+            "revision": REVISION,
+            "decoding": decoding.REVISION,
+        }
+
+
+def keep(checkpoint: CheckpointRef, question: Question, answer: KeptScores) -> None:
+    """Remember what `checkpoint` scored."""
+    scores = [score.model_dump(mode="json") for score in answer.scores]
+    kept.keep(FOLDER, question.key(checkpoint), {"scores": scores, "outcomes": answer.outcomes})
+
+
+def find(checkpoint: CheckpointRef, question: Question) -> KeptScores | None:
+    """What `checkpoint` scored earlier; None if the record is damaged or the table of outcomes is not intact."""
+    found = kept.find(FOLDER, question.key(checkpoint), f"scores of {question.eval_set.name}")
+    if found is None or not store.is_intact(found["outcomes"]):
         return None
-    try:
-        content = json.loads(path.read_bytes())
-        seal = content.pop("seal")
-    except (ValueError, KeyError, AttributeError, TypeError):
-        content = seal = None
-    if content is None or seal != _seal(content):
-        logging.getLogger(__name__).warning("kept scores of %s at %s are damaged: scoring again", eval_set.name, path)
-        return None
-    return tuple(Score.model_validate(score) for score in content["scores"])
-
-
-def _key(checkpoint: CheckpointRef, eval_set: EvalSet) -> dict[str, object]:
-    return {
-        "checkpoint": checkpoint.digest,
-        "backbone": checkpoint.backbone,
-        "dataset": eval_set.name,
-        "kind": eval_set.kind,
-        "images": eval_set.digest,
-        "texts": eval_set.texts,
-        "revision": REVISION,
-        "decoding": decoding.REVISION,
-    }
-
-
-def _path(checkpoint: CheckpointRef, eval_set: EvalSet) -> Path:
-    name = _seal(_key(checkpoint, eval_set))[7:]
-    return store_root() / "scores" / name[:2] / f"{name}.json"
-
-
-def _seal(content: dict[str, object]) -> str:
-    return digest_of(json.dumps(content, sort_keys=True).encode())
+    return KeptScores(tuple(Score.model_validate(score) for score in found["scores"]), found["outcomes"])

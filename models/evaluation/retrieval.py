@@ -1,17 +1,16 @@
-"""Image-text retrieval: recall@k in both directions (reference 9.1)."""
+"""Image-text retrieval: ranks of the right answers in both directions (reference 9.1)."""
 
 import torch
 from torch import Tensor
 
-from models.evaluation.ranking import hits_at, rank_of
+from models.evaluation.ranking import blocks_of, rank_of
 
 
-def recall_at_k(images: Tensor, texts: Tensor, owners: Tensor, ks: tuple[int, ...], chunk: int = 1024) -> list[float]:
-    """Mean of text-to-image and image-to-text recall for each k, as fractions.
+def retrieval_ranks(images: Tensor, texts: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    """How many texts come before the best own text of each image, int32 [n], and images before that of a text, [m].
 
-    `images` [n, dim], `texts` [m, dim], `owners` [m]: the position of the image that a text describes. A text hits
-    when its image is among the k most similar images, an image when any of its texts is among the k most similar.
-    Raises ValueError when an image has no text, since it could never hit.
+    `images` [n, dim], `texts` [m, dim], `owners` [m]: the position of the image that a text describes. Only a block of
+    rows is compared at a time. Raises ValueError when an image has no text, since it could never hit.
     """
     silent = torch.bincount(owners, minlength=len(images)).eq(0).nonzero().flatten()
     if len(silent):
@@ -19,34 +18,18 @@ def recall_at_k(images: Tensor, texts: Tensor, owners: Tensor, ks: tuple[int, ..
             f"{len(silent)} of {len(images)} images have no text, the first at position {int(silent[0])}; "
             "leave them out of the evaluation set"
         )
-    text_hits = _text_to_image_hits(images, texts, owners, ks, chunk).tolist()
-    image_hits = _image_to_text_hits(images, texts, owners, ks, chunk).tolist()
-    return [(t / len(texts) + i / len(images)) / 2 for t, i in zip(text_hits, image_hits, strict=True)]
+    return _image_ranks(images, texts, owners), _text_ranks(images, texts, owners)
 
 
-def restricted(images: Tensor, texts: Tensor, owners: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The images at the positions `kept` with their texts alone: nothing else is a candidate, in either direction.
-
-    So the recall is that of the smaller set scored by itself, which is easier than the whole: fewer wrong answers.
-    """
-    position = torch.full((len(images),), -1, device=images.device)
-    position[kept] = torch.arange(len(kept), device=images.device)
-    own = position[owners] >= 0
-    return images[kept], texts[own], position[owners[own]]
+def _text_ranks(images: Tensor, texts: Tensor, owners: Tensor) -> Tensor:
+    blocks = zip(blocks_of(texts), blocks_of(owners), strict=True)
+    return torch.cat([rank_of(rows @ images.T, owner)[:count].int() for (rows, count), (owner, _) in blocks])
 
 
-def _text_to_image_hits(images: Tensor, texts: Tensor, owners: Tensor, ks: tuple[int, ...], chunk: int) -> Tensor:
-    hits = torch.zeros(len(ks), dtype=torch.int64, device=images.device)
-    for rows, owner in zip(texts.split(chunk), owners.split(chunk), strict=True):
-        hits += hits_at(rank_of(rows @ images.T, owner), ks)
-    return hits
-
-
-def _image_to_text_hits(images: Tensor, texts: Tensor, owners: Tensor, ks: tuple[int, ...], chunk: int) -> Tensor:
-    hits = torch.zeros(len(ks), dtype=torch.int64, device=images.device)
-    for start, rows in zip(range(0, len(images), chunk), images.split(chunk), strict=True):
-        similarity = rows @ texts.T  # [rows, texts]
-        position = torch.arange(start, start + len(rows), device=images.device)
+def _image_ranks(images: Tensor, texts: Tensor, owners: Tensor) -> Tensor:
+    ranks, positions = [], torch.arange(len(images), device=images.device)
+    for (rows, count), (position, _) in zip(blocks_of(images), blocks_of(positions), strict=True):
+        similarity = rows @ texts.T  # [block, texts]
         best = similarity.masked_fill(owners != position[:, None], -torch.inf).argmax(1)  # the own text ranked first
-        hits += hits_at(rank_of(similarity, best), ks)
-    return hits
+        ranks.append(rank_of(similarity, best)[:count].int())
+    return torch.cat(ranks)

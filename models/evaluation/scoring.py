@@ -1,43 +1,71 @@
-"""Scores a checkpoint on any number of evaluation sets in one pass over their images (performance.md section 7)."""
+"""Scores any number of checkpoints on any number of evaluation sets in one pass over their images.
 
-import json
-import logging
+Each distinct image is decoded once and embedded once per image tower; nothing larger than a block of rows times the
+classes exists, on the device alone (performance.md section 7). No score depends on how the work was cut.
+"""
+
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
+from functools import cache, partial
+from itertools import chain
+from typing import NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_catalog import store
 from data_catalog.eval_sets import EvalSet
-from models import embeddings
-from models.checkpoints import CheckpointRef
+from models import clip, embeddings
+from models.checkpoints import CheckpointRef, load
 from models.evaluation import kept_scores
-from models.evaluation.ranking import hits_at
-from models.evaluation.retrieval import recall_at_k, restricted
-from models.evaluation.scores import EvalReport, Score, clean_metric
-from models.evaluation.zero_shot import class_ranks
+from models.evaluation.answering import Answering, asked
+from models.evaluation.kept_scores import KeptScores, Question
+from models.evaluation.occurrences import Occurrences
+from models.evaluation.probe import Probe
+from models.evaluation.scores import EvalReport
+from models.evaluation.text_cache import text_vectors
+from models.evaluation.zero_shot import Head
 
-TOP_5_CLASSES = 10  # with fewer classes the top-5 accuracy says little
+MOST_WEIGHTS = 16 << 30  # bytes of image towers that share a pass; of more checkpoints, images are decoded again
+
+
+class Job(NamedTuple):
+    """A checkpoint and what it is still to be asked."""
+
+    checkpoint: CheckpointRef
+    questions: tuple[Question, ...]
 
 
 def evaluate(checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size: int = 256) -> EvalReport:
-    """The scores of `checkpoint` on `eval_sets`, in their order; what was scored before is looked up.
+    """The scores of `checkpoint` on `eval_sets`, in their order; as `evaluate_many`."""
+    return evaluate_many([checkpoint], eval_sets, batch_size=batch_size)[0]
 
-    Raises ValueError on an evaluation set that is empty or named twice, and on features that are not finite.
+
+def evaluate_many(
+    checkpoints: Sequence[CheckpointRef],
+    eval_sets: Sequence[EvalSet],
+    probe: Probe | None = None,
+    training: Sequence[EvalSet] = (),
+    batch_size: int = 256,
+    workers: int | None = None,
+) -> list[EvalReport]:
+    """One report per checkpoint, its scores in the order of `eval_sets`; what was scored before is looked up.
+
+    `probe`: fit a linear probe too, to the images of the set in `training` that has the name of the evaluation set;
+    sets without one get none. `batch_size`: images decoded together, `workers`: threads that decode; neither changes a
+    digit. Raises ValueError on an evaluation set that is empty or named twice, and on features that are not finite.
     """
     _refuse_unusable(eval_sets)
-    found = {eval_set.name: kept_scores.find(checkpoint, eval_set) for eval_set in eval_sets}
-    pending = [eval_set for eval_set in eval_sets if found[eval_set.name] is None]
-    for eval_set, scores in _score_all(checkpoint, pending, batch_size) if pending else ():
-        kept_scores.keep(checkpoint, eval_set, scores)
-        found[eval_set.name] = scores
-    return EvalReport(
-        checkpoint=checkpoint.digest, scores=tuple(score for scores in found.values() for score in scores)
-    )
+    questions = [_question(eval_set, probe, training) for eval_set in eval_sets]
+    distinct = list(dict.fromkeys(checkpoints))
+    found = {(some, question): kept_scores.find(some, question) for some in distinct for question in questions}
+    jobs = [Job(some, tuple(q for q in questions if found[some, q] is None)) for some in distinct]
+    for part in _passes([job for job in jobs if job.questions]):
+        for checkpoint, question, answer in _answers(part, batch_size, workers):
+            kept_scores.keep(checkpoint, question, answer)
+            found[checkpoint, question] = answer
+    return [_report(some, {q.eval_set.name: found[some, q] for q in questions}) for some in checkpoints]
 
 
 def _refuse_unusable(eval_sets: Sequence[EvalSet]) -> None:
@@ -52,108 +80,100 @@ def _refuse_unusable(eval_sets: Sequence[EvalSet]) -> None:
         )
 
 
+def _question(eval_set: EvalSet, probe: Probe | None, training: Sequence[EvalSet]) -> Question:
+    own = next((some for some in training if some.name == eval_set.name), None)
+    if probe is None or own is None or eval_set.kind != "classification":
+        return Question(eval_set)
+    if own.digest == eval_set.digest:
+        raise ValueError(f"the linear probe of {eval_set.name} would be fitted to the images it is scored on")
+    return Question(eval_set, probe, own)
+
+
+def _report(checkpoint: CheckpointRef, found: dict[str, KeptScores]) -> EvalReport:
+    return EvalReport(
+        checkpoint=checkpoint.digest,
+        scores=tuple(chain.from_iterable(answer.scores for answer in found.values())),
+        outcomes={name: answer.outcomes for name, answer in found.items()},
+    )
+
+
+def _passes(jobs: Iterable[Job]) -> Iterator[list[Job]]:
+    """Jobs that can share a pass: of one preprocessing, and of no more weights than fit."""
+    kinds: dict[clip.Preprocessing, list[Job]] = {}
+    for job in jobs:
+        kinds.setdefault(clip.preprocessing(job.checkpoint.backbone), []).append(job)
+    for same in kinds.values():
+        part, weights = [], {}
+        for job in same:
+            own = {embeddings.tower_digest(job.checkpoint, "image"): store.locate(job.checkpoint.digest).stat().st_size}
+            if part and sum((weights | own).values()) > MOST_WEIGHTS:
+                yield part
+                part, weights = [], {}
+            part, weights = [*part, job], weights | own
+        yield part
+
+
 @torch.inference_mode()
-def _score_all(
-    checkpoint: CheckpointRef, eval_sets: Sequence[EvalSet], batch_size: int
-) -> Iterator[tuple[EvalSet, tuple[Score, ...]]]:
-    model = embeddings.on_device(checkpoint)
-    device = embeddings.device_of(model)
-    texts = {eval_set.name: json.loads(store.read_bytes(eval_set.texts)) for eval_set in eval_sets}
-    distinct = list(dict.fromkeys(text for some in texts.values() for text in some))
-    row_of = {text: row for row, text in enumerate(distinct)}
-    vectors = embeddings.embed_texts(model, checkpoint.backbone, distinct, batch_size)
-    batches = embeddings.embed_batches(model, checkpoint.backbone, _jobs(eval_sets, batch_size))
-    for eval_set, group in groupby(batches, key=itemgetter(0)):
-        own = vectors[torch.tensor([row_of[text] for text in texts[eval_set.name]])].to(device)
-        features = (images for _, images in group)
-        score = _classification if eval_set.kind == "classification" else _retrieval
-        yield eval_set, score(eval_set, features, own, checkpoint)
+def _answers(
+    jobs: Sequence[Job], batch_size: int, workers: int | None
+) -> Iterator[tuple[CheckpointRef, Question, KeptScores]]:
+    """The answers of one pass, each as soon as its last image is embedded."""
+    sets = list(dict.fromkeys(some for job in jobs for q in job.questions for some in (q.eval_set, q.training) if some))
+    seen = Occurrences([store.read_table(some.digest, embeddings.IMAGE_COLUMNS) for some in sets])
+    towers, backbone, start = _towers(jobs), jobs[0].checkpoint.backbone, 0
+    batches = ((None, rows) for rows in embeddings.batches_of(seen.images, batch_size))
+    for _, images in embeddings.decoded_batches(clip.preprocessing(backbone), batches, workers):
+        for pixels, count in embeddings.pixel_blocks(images, backbone, towers[0].device):
+            places = [(sets[some.table], some.image, some.row) for some in seen.within(start, start + count)]
+            start += count
+            for tower in towers:
+                for answering in tower.see(pixels, places):
+                    yield answering.checkpoint, answering.question, answering.finish()
 
 
-def _classification(
-    eval_set: EvalSet, features: Iterable[Tensor], classes: Tensor, checkpoint: CheckpointRef
-) -> tuple[Score, ...]:
-    targets = _targets(eval_set, len(classes)).to(classes.device)
-    names = {"accuracy_top1": 1} | ({"accuracy_top5": 5} if len(classes) >= TOP_5_CLASSES else {})
-    ranks, finite = [], classes.isfinite().all()
-    for images in features:
-        answers, targets = targets[: len(images)], targets[len(images) :]
-        ranks.append(class_ranks(images, classes, answers))
-        finite &= images.isfinite().all()
-    _refuse_not_finite(finite, eval_set, checkpoint)
+class Tower:
+    """An image tower on its device, and all that wait for its features."""
 
-    def accuracies(rows: Tensor) -> list[float]:
-        return [count / len(rows) for count in hits_at(rows, tuple(names.values())).tolist()]
+    def __init__(self, model: nn.Module):
+        self._model, self.device = embeddings.without_texts(model), embeddings.device_of(model)
+        self._waiting: dict[EvalSet, list[Answering]] = {}
 
-    ranks = torch.cat(ranks)
-    scores = _scores(eval_set, names, accuracies(ranks), len(ranks))
-    if (clean := _clean(eval_set)) is None:
-        return scores
-    return scores + _scores(eval_set, map(clean_metric, names), accuracies(ranks[clean.to(ranks.device)]), len(clean))
+    def expect(self, answering: Answering) -> None:
+        """Let `answering` see the images of its sets from now on."""
+        for eval_set in answering.sets:
+            self._waiting.setdefault(eval_set, []).append(answering)
 
-
-def _retrieval(
-    eval_set: EvalSet, features: Iterable[Tensor], texts: Tensor, checkpoint: CheckpointRef
-) -> tuple[Score, ...]:
-    images = torch.cat(list(features))
-    _refuse_not_finite(images.isfinite().all() & texts.isfinite().all(), eval_set, checkpoint)
-    names = {"recall_at_1": 1, "recall_at_5": 5}
-    owners = _owners(eval_set, len(texts)).to(texts.device)
-    scores = _scores(eval_set, names, recall_at_k(images, texts, owners, tuple(names.values())), len(images))
-    if (clean := _clean(eval_set)) is None:
-        return scores
-    kept = restricted(images, texts, owners, clean.to(images.device))
-    return scores + _scores(eval_set, map(clean_metric, names), recall_at_k(*kept, tuple(names.values())), len(clean))
+    def see(self, pixels: Tensor, places: Sequence[tuple[EvalSet, np.ndarray, np.ndarray]]) -> list[Answering]:
+        """Embed a block of images that stand at `places`: set, position in the block, row; whose last one it was."""
+        features, complete = embeddings.embed_pixels(self._model, pixels), []
+        for eval_set, image, row in places:
+            chosen, rows = (torch.from_numpy(some).to(self.device) for some in (image, row))
+            for answering in self._waiting.get(eval_set, ()):
+                answering.see(eval_set, features[chosen], rows)
+                if answering.is_complete:
+                    complete.append(answering)
+        for answering in complete:
+            for eval_set in answering.sets:
+                self._waiting[eval_set].remove(answering)
+        return complete
 
 
-def _clean(eval_set: EvalSet) -> Tensor | None:
-    """Positions of the clean images; None where leaks are unknown and, with a line in the log, where none is clean."""
-    if "clean" not in pq.read_schema(store.locate(eval_set.digest)).names:
-        return None
-    column = store.read_table(eval_set.digest, ["clean"])["clean"]
-    clean = torch.from_numpy(column.to_numpy().copy()).nonzero().flatten()
-    if len(clean):
-        return clean
-    logging.getLogger(__name__).warning("every image of %s was trained on: it has no clean scores", eval_set.name)
-    return None
+def _towers(jobs: Sequence[Job]) -> list[Tower]:
+    """The distinct image towers of `jobs`, each with the answers that wait for it."""
+    towers: dict[str, Tower] = {}
+    for checkpoint, questions in jobs:
+        build = cache(partial(embeddings.on_device, checkpoint))
+        vectors = text_vectors(checkpoint, [question.eval_set for question in questions], build)
+        head, digest = _head(checkpoint), embeddings.tower_digest(checkpoint, "image")
+        if digest not in towers:
+            towers[digest] = Tower(build())
+        for question in questions:
+            texts = vectors[question.eval_set.name].to(towers[digest].device)
+            towers[digest].expect(asked(checkpoint, question, texts, head))
+    return list(towers.values())
 
 
-def _scores(eval_set: EvalSet, metrics: Iterable[str], values: Iterable[float], samples: int) -> tuple[Score, ...]:
-    pairs = zip(metrics, values, strict=True)
-    return tuple(Score(dataset=eval_set.name, metric=name, value=value, samples=samples) for name, value in pairs)
-
-
-def _targets(eval_set: EvalSet, classes: int) -> Tensor:
-    column = store.read_table(eval_set.digest, ["target"])["target"]
-    targets = torch.from_numpy(column.to_numpy().copy()).long()
-    if column.null_count or int(targets.min()) < 0 or int(targets.max()) >= classes:
-        raise ValueError(
-            f"{eval_set.name} has targets outside its {classes} classes, or images without one; "
-            "the class names of the dataset do not fit its samples"
-        )
-    return targets
-
-
-def _owners(eval_set: EvalSet, texts: int) -> Tensor:
-    """The image of each text; never its class target, which reference 9.1 describes as a defect."""
-    table = store.read_table(eval_set.digest, ["first_text", "last_text"])
-    first, last = (torch.from_numpy(table[name].to_numpy().copy()).long() for name in table.column_names)
-    owners = torch.repeat_interleave(last - first)
-    if len(owners) != texts:
-        raise ValueError(f"the images of {eval_set.name} own {len(owners)} texts, but it has {texts}; compose it again")
-    return owners
-
-
-def _refuse_not_finite(finite: Tensor, eval_set: EvalSet, checkpoint: CheckpointRef) -> None:
-    if not bool(finite):
-        raise ValueError(
-            f"checkpoint {checkpoint.digest[:19]} gives features that are not finite on {eval_set.name}: "
-            "its training has diverged; lower the learning rate"
-        )
-
-
-def _jobs(eval_sets: Sequence[EvalSet], batch_size: int) -> Iterator[tuple[EvalSet, pa.Table]]:
-    """All images, set by set; no batch spans two, so a score depends on its set alone."""
-    for eval_set in eval_sets:
-        rows = store.read_table(eval_set.digest, embeddings.IMAGE_COLUMNS)
-        yield from ((eval_set, batch) for batch in embeddings.batches_of(rows, batch_size))
+def _head(checkpoint: CheckpointRef) -> Head:
+    weights = load(checkpoint)
+    bias = float(weights["logit_bias"]) if "logit_bias" in set(weights) else None
+    return Head(scale=math.exp(float(weights["logit_scale"])), bias=bias)

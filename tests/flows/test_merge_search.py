@@ -56,13 +56,13 @@ def home(life, tmp_path, monkeypatch):
 
 def spied(patch, seen):
     """Note the checkpoint and the sets of every evaluation."""
-    evaluate = scoring.evaluate
+    evaluate = scoring.evaluate_many
 
-    def noted(checkpoint, eval_sets, *rest):
-        seen.append((checkpoint.digest, tuple(some.name for some in eval_sets)))
-        return evaluate(checkpoint, eval_sets, *rest)
+    def noted(checkpoints, eval_sets, *rest):
+        seen.extend((some.digest, tuple(each.name for each in eval_sets)) for some in checkpoints)
+        return evaluate(checkpoints, eval_sets, *rest)
 
-    patch.setattr(scoring, "evaluate", noted)
+    patch.setattr(scoring, "evaluate_many", noted)
 
 
 def is_validation(names):

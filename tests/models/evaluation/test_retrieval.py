@@ -1,34 +1,42 @@
 import pytest
 import torch
 
-from models.evaluation.retrieval import recall_at_k, restricted
+from models.evaluation.retrieval import retrieval_ranks
 
 TOY = torch.tensor([[0.9, 0.1, 0.3, 0.2], [0.2, 0.8, 0.7, 0.1]])  # reference 9.1: 2 images, 4 captions
 
 
 def test_toy_of_the_reference():
-    assert recall_at_k(torch.eye(2), TOY.T, torch.tensor([0, 0, 1, 1]), (1, 2)) == [0.5, 1.0]
+    images, texts = retrieval_ranks(torch.eye(2), TOY.T.contiguous(), torch.tensor([0, 0, 1, 1]))
+    assert images.tolist() == [0, 1] and texts.tolist() == [0, 1, 0, 1]  # so R@1 is 0.5 and R@2 is 1
 
 
-def test_perfect_features_reach_one_whatever_the_order_of_the_captions():
+def test_perfect_features_reach_the_top_whatever_the_order_of_the_captions():
     owners = torch.tensor([2, 0, 1, 0, 2, 1])
-    assert recall_at_k(torch.eye(3), torch.eye(3)[owners], owners, (1,)) == [1.0]
+    images, texts = retrieval_ranks(torch.eye(3), torch.eye(3)[owners], owners)
+    assert not images.any() and not texts.any()
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 16, 100])
-def test_chunks_do_not_change_the_recall(chunk):
+@pytest.mark.parametrize("ties", [False, True])
+def test_ranks_are_those_of_a_plain_double_loop(ties):
     generator = torch.Generator().manual_seed(0)
-    images, texts = torch.randn(16, 4, generator=generator), torch.randn(48, 4, generator=generator)
-    owners = torch.arange(16).repeat_interleave(3)
-    assert recall_at_k(images, texts, owners, (1, 5), chunk) == recall_at_k(images, texts, owners, (1, 5), 10_000)
+    images, texts = torch.randn(70, 4, generator=generator), torch.randn(150, 4, generator=generator)
+    if ties:
+        images, texts = images.round(), texts.round()
+    owners = torch.cat([torch.arange(70), torch.randint(0, 70, (80,), generator=generator)])
+    similarity = (images @ texts.T).tolist()
+    found = retrieval_ranks(images, texts, owners)
+    assert found[1].tolist() == [before([row[t] for row in similarity], o) for t, o in enumerate(owners.tolist())]
+    own = [[t for t, o in enumerate(owners.tolist()) if o == i] for i in range(70)]
+    assert found[0].tolist() == [min(before(row, t) for t in own[i]) for i, row in enumerate(similarity)]
+
+
+def before(values, answer):
+    """How many entries come before one of them: greater, or equal and further left."""
+    ahead = [v > values[answer] or (v == values[answer] and i < answer) for i, v in enumerate(values)]
+    return sum(ahead)
 
 
 def test_an_image_without_a_text_is_refused():
     with pytest.raises(ValueError, match="position 1"):
-        recall_at_k(torch.eye(2), torch.eye(2), torch.tensor([0, 0]), (1,))
-
-
-def test_restricted_sets_keep_the_images_with_their_texts():
-    images, texts, owners = restricted(torch.eye(3), TOY.T[:, :1], torch.tensor([2, 0, 1, 2]), torch.tensor([0, 2]))
-    assert images.tolist() == [[1, 0, 0], [0, 0, 1]] and owners.tolist() == [1, 0, 1]
-    assert torch.equal(texts, TOY.T[[0, 1, 3], :1])
+        retrieval_ranks(torch.eye(2), torch.eye(2), torch.tensor([0, 0]))

@@ -1,54 +1,22 @@
-import hashlib
-import io
 import json
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from PIL import Image
 
 from data_catalog import places, store
-from data_catalog.eval_sets import EvalSet
 from models import clip, embeddings
 from models.checkpoints import load, save
-from models.evaluation import kept_scores
+from models.evaluation import kept_scores, scoring
+from models.evaluation.probe import Probe
 from models.evaluation.scores import primary
-from models.evaluation.scoring import evaluate
-
-PROMPTS = ["a red square", "a green square", "a blue square"]
+from models.evaluation.scoring import evaluate, evaluate_many
+from tests.models.evaluation.made_sets import PROMPTS, made_set, of_rows, three_sets
 
 
 @pytest.fixture
 def eval_sets(tmp_path):
-    """Two classification sets that share their prompts, and a retrieval set with two captions per image."""
-    places.register_source("plain", tmp_path)
-    captions = [f"{word} of {colour}" for colour in ("red", "green", "blue", "white") for word in ("photo", "square")]
-    owned = [(2 * i, 2 * i + 2) for i in range(4)]
-    return [
-        eval_set(tmp_path, "first", "classification", PROMPTS, [0, 1, 2] * 4),
-        eval_set(tmp_path, "second", "classification", PROMPTS, [2, 1, 0, 0, 1]),
-        eval_set(tmp_path, "pairs", "retrieval", captions, [0, 0, 7, 7], owned),
-    ]
-
-
-def eval_set(root, name, kind, texts, targets, owned=None):
-    """Noise images with a cast of the colour of their target."""
-    rng, rows = np.random.default_rng(len(targets)), []
-    for i, target in enumerate(targets):
-        pixels = rng.integers(0, 200, (20, 24, 3), dtype=np.uint8)
-        pixels[..., target % 3] += 50
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "PNG")
-        (root / f"{name}{i}.png").write_bytes(buffer.getvalue())
-        first, last = owned[i] if owned else (target, target + 1)
-        digest = hashlib.sha256(buffer.getvalue()).digest()
-        rows.append({"target": target, "shard": f"plain/{name}{i}.png", "offset": 0, "length": len(buffer.getvalue()),
-                     "hash": digest, "first_text": first, "last_text": last})  # fmt: skip
-    texts = store.write_bytes(json.dumps(texts).encode())
-    return EvalSet(
-        digest=store.write_table(pa.Table.from_pylist(rows)), name=name, kind=kind, texts=texts, samples=len(rows)
-    )
+    return three_sets(tmp_path)
 
 
 @pytest.fixture
@@ -68,10 +36,9 @@ def values(report):
 def test_scores_come_in_the_order_of_the_sets(tiny, eval_sets):
     report = evaluate(tiny, eval_sets)
     assert report.checkpoint == tiny.digest
-    assert list(values(report)) == [
-        ("first", "accuracy_top1"), ("second", "accuracy_top1"), ("pairs", "recall_at_1"), ("pairs", "recall_at_5"),
-    ]  # fmt: skip
-    assert [score.samples for score in report.scores] == [12, 5, 4, 4]
+    assert list(dict.fromkeys(score.dataset for score in report.scores)) == ["first", "second", "pairs"]
+    assert list(primary(report)) == list(report.outcomes) == ["first", "second", "pairs"]
+    assert {score.dataset: score.samples for score in report.scores} == {"first": 12, "second": 5, "pairs": 4}
 
 
 def test_accuracy_is_that_of_the_plain_computation(tiny, eval_sets):
@@ -84,15 +51,41 @@ def test_accuracy_is_that_of_the_plain_computation(tiny, eval_sets):
     assert values(evaluate(tiny, eval_sets))["first", "accuracy_top1"] == pytest.approx(float(expected))
 
 
-def test_batches_do_not_change_the_scores(tiny, eval_sets, monkeypatch):
+def test_neither_batches_nor_workers_change_a_digit(tiny, eval_sets, monkeypatch):
     whole = evaluate(tiny, eval_sets)
     monkeypatch.setattr(kept_scores, "REVISION", -1)  # nothing kept counts
-    assert evaluate(tiny, eval_sets, batch_size=5) == whole
+    assert evaluate_many([tiny], eval_sets, batch_size=5, workers=3) == [whole]
 
 
-def test_every_image_is_decoded_once_and_no_batch_spans_two_sets(tiny, eval_sets, decoded):
-    evaluate(tiny, eval_sets, batch_size=8)
-    assert sorted(decoded) == [4, 4, 5, 8]
+def test_every_image_is_decoded_once_for_all_sets_and_checkpoints(tiny, tiny_folder, eval_sets, decoded):
+    again = eval_sets[0].model_copy(update={"name": "again"})
+    evaluate_many([tiny, clip.initialise(str(tiny_folder), seed=1)], [*eval_sets, again], batch_size=8)
+    assert sum(decoded) == 12 + 5 + 4
+
+
+def test_checkpoints_score_together_as_they_do_alone(tiny, tiny_folder, eval_sets, monkeypatch):
+    checkpoints = [tiny, clip.initialise(str(tiny_folder), seed=1), tiny]
+    together = evaluate_many(checkpoints, eval_sets)
+    monkeypatch.setattr(kept_scores, "REVISION", -1)  # nothing kept counts
+    assert [evaluate(checkpoint, eval_sets) for checkpoint in checkpoints] == together
+    assert together[0] != together[1]
+
+
+def test_one_image_tower_is_run_once_for_all_its_texts(tiny, eval_sets, monkeypatch):
+    other = save({n: w * (2 if n.startswith("token") else 1) for n, w in load(tiny).items()}, tiny.backbone)
+    blocks, embed = [], embeddings.embed_pixels
+    monkeypatch.setattr(embeddings, "embed_pixels", lambda *job: blocks.append(job) or embed(*job))
+    one, two = evaluate_many([tiny, other], eval_sets)
+    assert len(blocks) == 1 and one.outcomes != two.outcomes
+
+
+def test_more_weights_than_fit_take_another_pass(tiny, tiny_folder, eval_sets, decoded, monkeypatch):
+    checkpoints = [tiny, clip.initialise(str(tiny_folder), seed=1)]
+    together = evaluate_many(checkpoints, eval_sets[:1])
+    monkeypatch.setattr(kept_scores, "REVISION", -1)
+    monkeypatch.setattr(scoring, "MOST_WEIGHTS", 1)
+    decoded.clear()
+    assert evaluate_many(checkpoints, eval_sets[:1]) == together and sum(decoded) == 2 * 12
 
 
 def test_identical_texts_are_embedded_once(tiny, eval_sets, monkeypatch):
@@ -115,6 +108,12 @@ def test_kept_scores_need_no_model(tiny, eval_sets, monkeypatch):
     report = evaluate(tiny, eval_sets)
     monkeypatch.setattr(clip, "build", lambda checkpoint: pytest.fail("the model was built"))
     assert evaluate(tiny, eval_sets) == report
+
+
+def test_outcomes_that_are_gone_are_made_again(tiny, eval_sets, decoded):
+    report = evaluate(tiny, eval_sets[:1])
+    store.locate(report.outcomes["first"]).unlink()
+    assert evaluate(tiny, eval_sets[:1]) == report and sum(decoded) == 2 * 12
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:40], lambda text: text.replace(b'"value": 0', b'"value": 1'),
@@ -140,7 +139,7 @@ def test_diverged_weights_are_refused(tiny, eval_sets):
 
 
 def test_target_without_a_class_is_refused(tiny, tmp_path, eval_sets):
-    wrong = eval_set(tmp_path, "wrong", "classification", PROMPTS, [0, 3])
+    wrong = made_set(tmp_path, "wrong", "classification", PROMPTS, [0, 3])
     with pytest.raises(ValueError, match="wrong has targets outside its 3 classes"):
         evaluate(tiny, [wrong])
 
@@ -152,18 +151,12 @@ def marked(eval_set, clean):
 
 
 def alone(eval_set, kept):
-    """The images at the positions `kept` as a set of their own, with their own texts where they own some."""
-    rows, texts = store.read_table(eval_set.digest).take(kept).to_pylist(), json.loads(store.read_bytes(eval_set.texts))
-    if eval_set.kind == "retrieval":
-        texts = [text for row in rows for text in texts[row["first_text"] : row["last_text"]]]
-        rows = [row | {"first_text": 2 * i, "last_text": 2 * i + 2} for i, row in enumerate(rows)]
-    return EvalSet(
-        digest=store.write_table(pa.Table.from_pylist(rows)), name="alone", kind=eval_set.kind,
-        texts=store.write_bytes(json.dumps(texts).encode()), samples=len(rows),
-    )  # fmt: skip
+    """The images at the positions `kept` as a set of their own."""
+    rows = store.read_table(eval_set.digest).take(kept).to_pylist()
+    return of_rows("alone", eval_set.kind, json.loads(store.read_bytes(eval_set.texts)), rows)
 
 
-@pytest.mark.parametrize("which, kept", [(0, [0, 1, 4, 9, 11]), (1, [3]), (2, [1, 2, 3])])
+@pytest.mark.parametrize("which, kept", [(0, [0, 1, 4, 9, 11]), (1, [3])])
 def test_clean_scores_are_those_of_the_clean_images_alone(tiny, eval_sets, which, kept):
     full, images = evaluate(tiny, [eval_sets[which]]), eval_sets[which].samples
     both = evaluate(tiny, [marked(eval_sets[which], [i in kept for i in range(images)])])
@@ -182,7 +175,7 @@ def test_clean_scores_cost_no_image_more_and_stay_out_of_the_summaries(tiny, eva
 
 def test_a_set_that_leaked_whole_has_no_clean_scores_and_says_so(tiny, eval_sets, caplog):
     report = evaluate(tiny, [marked(eval_sets[1], [False] * 5)])
-    assert list(values(report)) == [("second", "accuracy_top1")]
+    assert not any(score.metric.endswith("_clean") for score in report.scores)
     assert "every image of second was trained on" in caplog.text
 
 
@@ -195,3 +188,19 @@ def test_changed_image_bytes_are_an_error_not_a_score(tiny, tmp_path, eval_sets)
     (tmp_path / "first3.png").write_bytes(b"x" * 2000)
     with pytest.raises(ValueError, match="first3"):
         evaluate(tiny, eval_sets[:1])
+
+
+def test_a_linear_probe_is_fitted_to_the_training_images_of_its_set(tiny, tmp_path, eval_sets):
+    training = made_set(tmp_path, "train", "classification", PROMPTS, [0, 1, 2] * 20).model_copy(
+        update={"name": "first"}
+    )
+    (report,) = evaluate_many([tiny], eval_sets[:2], Probe(l2=(1e-6,)), [training])
+    assert {name: value for name, value in values(report).items() if name[1] == "accuracy_linear_probe"} == {
+        ("first", "accuracy_linear_probe"): 1.0
+    }
+    assert primary(report) == primary(evaluate(tiny, eval_sets[:2]))
+
+
+def test_a_probe_of_the_images_it_is_scored_on_is_refused(tiny, eval_sets):
+    with pytest.raises(ValueError, match="fitted to the images it is scored on"):
+        evaluate_many([tiny], eval_sets[:1], Probe(), eval_sets[:1])
