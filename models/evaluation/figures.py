@@ -18,6 +18,7 @@ from models.evaluation.report import Joint, forgetting, merge_rows, summaries_in
 from models.evaluation.scores import StepScores, primary
 from models.evaluation.summaries import BENCHMARK
 from models.evaluation.summary_intervals import START, Ends, Intervals, Known
+from models.evaluation.transfer import history_of, step_transfers
 
 SPOKEN = dict(zip(BENCHMARK, ("knowledge accumulation", "zero-shot retention", "geometric mean"), strict=True))
 
@@ -96,6 +97,23 @@ def forgotten(record: ExperimentRecord) -> go.Figure:
     groups = {"adaptation": record.adaptation, "retention": record.retention}
     cells = {role: [[scores[name] for scores in lost] for name in names] for role, names in groups.items()}
     return matrix(groups, [recipe.name for recipe in record.recipes], cells, LOSS_SCALE)
+
+
+def transfers(record: ExperimentRecord) -> go.Figure:
+    """Forgetting, backward and forward transfer after every step, means over the datasets in that position."""
+    panels = {"forgetting": "forgetting", "backward": "backward transfer", "forward": "forward transfer"}
+    figure = blank(height=620, rows=3, titles=tuple(panels.values()))
+    for index, recipe in enumerate(record.recipes):
+        found = step_transfers(history_of(record, recipe))
+        for row, name in enumerate(panels, start=1):
+            figure.add_scatter(
+                x=[step.step for step in found], y=[getattr(step, name) for step in found], name=recipe.name,
+                legendgroup=recipe.name, showlegend=row == 1, mode="lines+markers", connectgaps=False,
+                line={"color": colour(index), "width": 2},
+                marker={"size": 6 if len(found) < 30 else 3, "symbol": symbol(index)},
+                hovertemplate=f"{recipe.name}<br>step %{{x}}<br>%{{y:.3f}}<extra></extra>", row=row, col=1,
+            )  # fmt: skip
+    return figure.update_xaxes(tickformat="d").update_xaxes(title_text="step", row=3, col=1)
 
 
 def inside_steps(record: ExperimentRecord) -> go.Figure:

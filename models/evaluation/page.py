@@ -5,6 +5,7 @@ from pathlib import Path
 from data_catalog import places
 from data_catalog.store_files import write_atomically
 from models.evaluation import page_run, page_scores
+from models.evaluation.page_examples import single_images
 from models.evaluation.page_parts import Section, whole_page
 from models.evaluation.record import ExperimentRecord, run_name
 from models.evaluation.report import Joint, joint_of, merge_rows, verdict
@@ -44,6 +45,7 @@ def _sections(record: ExperimentRecord, joint: Joint | None) -> list[Section]:
         page_scores.inside_steps(record),
         page_scores.whole_sets(record),
         page_scores.clean_images(record),
+        single_images(record),
         page_run.training(record),
         page_run.samples_seen(record),
         page_run.budget(record),

@@ -12,11 +12,11 @@ from models.evaluation.report import (
     group_summaries_of,
     merge_rows,
     score_rows,
-    stability_gaps,
 )
 from models.evaluation.scores import EvalReport, evaluation_rows, primary
 from models.evaluation.summaries import BENCHMARK
 from models.evaluation.summary_intervals import START, Known, all_intervals, is_known
+from models.evaluation.transfer import StabilityGap, history_of, stability_gaps, step_transfers
 
 SUMMARY = ("recipe", "step", "KA", "ZS", "GM")
 
@@ -89,23 +89,52 @@ def forgotten(record: ExperimentRecord) -> Section:
     spoken = f"Heat map of what each recipe forgot on {len(rows)} datasets; mean per recipe: {means}."
     caption = f"Best score so far minus the score after the last step; 0 is nothing forgotten. Mean: {means}."
     numbers = table(columns, rows, "Forgetting per dataset and recipe")
-    return Section("Forgotten", figure(figures.forgotten(record), spoken, caption, numbers))
+    return Section(
+        "Forgotten and passed on", figure(figures.forgotten(record), spoken, caption, numbers) + _transfers(record)
+    )
+
+
+def _transfers(record: ExperimentRecord) -> str:
+    rows = [
+        [recipe.name, *step.model_dump().values()]
+        for recipe in record.recipes
+        for step in step_transfers(history_of(record, recipe))
+    ]
+    spoken = f"Line charts of forgetting, backward and forward transfer by step for {len(record.recipes)} recipes."
+    caption = (
+        "Forgetting: below the best score so far, mean over all sets. Backward transfer: since a set was last shown "
+        "(negative: lost). Forward transfer: since the start, of sets the stream shows later only."
+    )
+    columns = ["recipe", "step", "forgetting", "gain of sets shown", "backward transfer", "forward transfer"]
+    return figure(figures.transfers(record), spoken, caption, table(columns, rows, "Transfer per step"))
 
 
 def inside_steps(record: ExperimentRecord) -> Section | None:
     """The stability gap; None where nothing was scored inside steps."""
-    gaps = {recipe.name: stability_gaps(record, recipe) for recipe in record.recipes}
-    rows = [[name, *gap.values()] for name, found in gaps.items() for gap in found]
+    found = {recipe.name: stability_gaps(record, recipe) for recipe in record.recipes}
+    rows = [
+        _gap_row(record, name, [gap for gap in gaps if gap.step == step])
+        for name, gaps in found.items()
+        for step in dict.fromkeys(gap.step for gap in gaps)
+    ]
     if not rows:
         return None
-    spoken = f"Line charts of both means inside the steps of {len(gaps)} recipes; how far they dip is in the table."
+    spoken = f"Line charts of both means inside the steps of {len(found)} recipes; how far they dip is in the table."
     caption = (
-        "Scored in the middle of updates too, before any merge. The stability gap of a step: how far a mean falls "
-        "inside it below the lower of where it began and where it ended."
+        "Scored in the middle of updates too, before any merge. The stability gap of a set: how far its score "
+        "falls inside a step below the lower of where it began and where it ended; the table has means over sets."
     )
-    columns = ["recipe", "step", "gap on adaptation sets", "gap on held-out sets"]
+    columns = ["recipe", "step", "gap on adaptation sets", "gap on held-out sets", "widest gap", "of"]
     drawn = figure(figures.inside_steps(record), spoken, caption, table(columns, rows, "Stability gap per step"))
     return Section("Inside steps", drawn)
+
+
+def _gap_row(record: ExperimentRecord, recipe: str, gaps: list[StabilityGap]) -> list[Cell]:
+    """The gaps of one step: means by role, and the widest."""
+    widest = max(gaps, key=lambda gap: gap.gap)
+    sides = [[gap.gap for gap in gaps if gap.dataset in names] for names in (record.adaptation, record.retention)]
+    means = [sum(side) / len(side) if side else None for side in sides]
+    return [recipe, gaps[0].step, *means, widest.gap, widest.dataset]
 
 
 def roles(record: ExperimentRecord) -> list[tuple[str, str]]:

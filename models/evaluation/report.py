@@ -1,8 +1,8 @@
 """What an experiment came to, in words and tables."""
 
-from itertools import pairwise
 from typing import NamedTuple
 
+from models.evaluation import transfer
 from models.evaluation.record import ExperimentRecord, RecipeRecord, StepRecord
 from models.evaluation.scores import StepScores, mean_score, primary
 from models.evaluation.summaries import Summary, group_summaries
@@ -64,27 +64,10 @@ def summaries_inside(record: ExperimentRecord, recipe: RecipeRecord) -> list[dic
     ]
 
 
-def stability_gaps(record: ExperimentRecord, recipe: RecipeRecord) -> list[dict[str, float | None]]:
-    """Per scored step: how far either mean falls, at worst inside it, below the lower of its begin and its end."""
-    rows = summaries_inside(record, recipe)
-    ends = [at for at, row in enumerate(rows) if row["is_end"]]
-    return [
-        {"step": step.step}
-        | {role: _gap([row[role] for row in rows[a : b + 1]]) for role in ("adaptation", "retention")}
-        for step, (a, b) in zip(recipe.steps, pairwise(ends), strict=True)
-        if b > a + 1
-    ]
-
-
-def _gap(means: list[float | None]) -> float | None:
-    return None if None in means else max(0.0, min(means[0], means[-1]) - min(means))
-
-
 def forgetting(record: ExperimentRecord, recipe: RecipeRecord) -> dict[str, float]:
     """Dataset -> its best score so far, the zero-shot one included, minus its score after the last step."""
-    history = [primary(record.zero_shot)] + [primary(step.scores) for step in recipe.steps]
-    datasets = (*record.adaptation, *record.retention)
-    return {name: max(scores[name] for scores in history) - history[-1][name] for name in datasets}
+    history = transfer.history_of(record, recipe)
+    return dict(zip(history.datasets, transfer.forgetting(history)[-1].tolist(), strict=True))
 
 
 def verdict(record: ExperimentRecord) -> list[str]:

@@ -10,6 +10,7 @@ DRAWN = {
     "trajectory": lambda record: figures.trajectory(record, all_intervals(record)),
     "over steps": lambda record: figures.over_steps(record, all_intervals(record)),
     "forgotten": figures.forgotten,
+    "transfers": figures.transfers,
     "inside steps": figures.inside_steps,
     "curves": figures_run.curves,
     "mixture": figures_run.consumed_mixture,

@@ -52,7 +52,7 @@ def test_every_recipe_is_named_in_the_verdict(page, record):
 
 def test_every_figure_has_a_spoken_description(page, record):
     plots = [attributes for _, attributes in Elements(page).found if attributes.get("class") == "plot"]
-    assert len(plots) == len(record.recipes) + 6  # a heat map each, and six for all
+    assert len(plots) == len(record.recipes) + 7  # a heat map each, and seven for all
     assert all(plot["role"] == "img" and len(plot["aria-label"]) > 40 for plot in plots)
 
 

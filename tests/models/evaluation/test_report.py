@@ -1,7 +1,7 @@
 import pytest
 
 from models.evaluation.record import load_record, store_record
-from models.evaluation.report import forgetting, joint_of, markdown, score_rows, stability_gaps, verdict
+from models.evaluation.report import forgetting, joint_of, markdown, score_rows, verdict
 from models.evaluation.scores import (
     EvalReport,
     Score,
@@ -123,12 +123,3 @@ def test_another_experiment_is_a_bound_only_on_the_same_sets(record):
     assert joint_of(record, record).name == record.name
     with pytest.raises(ValueError, match="the means of different sets cannot be compared"):
         joint_of(record, record.model_copy(update={"retention": record.retention[:1]}))
-
-
-def test_stability_gap_is_the_fall_below_both_ends_of_a_step(rich):
-    first = stability_gaps(rich, rich.recipes[0])[0]
-    values, inside = rich.zero_shot_summary, rich.recipes[0].steps[0]
-    lowest = min(values.knowledge_accumulation, inside.summary.knowledge_accumulation)
-    dipped = summarise(0, inside.inside[0].scores, rich.adaptation, rich.retention)
-    assert first["adaptation"] == pytest.approx(lowest - dipped.knowledge_accumulation)
-    assert first["adaptation"] > 0.03
