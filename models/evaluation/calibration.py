@@ -5,12 +5,11 @@ import numpy as np
 from models.evaluation.intervals import REPLICATES
 
 BINS = 15  # of equal width, each without its lower and with its upper end, as in the paper
-PARTS = 4  # of a bin, in which confidences count as their mean where they are resampled
 
 
-def bin_of(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+def bin_of(confidence: np.ndarray) -> np.ndarray:
     """The bin of each confidence in 0..1; 0 itself lies in the first."""
-    return np.clip(np.ceil(confidence.astype(np.float64) * bins).astype(np.int64) - 1, 0, bins - 1)
+    return np.maximum(np.ceil(confidence.astype(np.float64) * BINS).astype(np.int64) - 1, 0)
 
 
 def calibration_error(confidence: np.ndarray, hit: np.ndarray) -> float:
@@ -29,15 +28,19 @@ def resampled_errors(
 ) -> np.ndarray:
     """The calibration error of images resampled with replacement: [replicates].
 
-    Confidences within a quarter of a bin count as their mean, so there are at most 120 distinct rows however many the
-    images are; that leaves out less than a thousandth of the spread. A resampled error is on average above the one
+    Hits and misses of a bin are drawn with the mean and the variance of their confidences, not with every confidence,
+    so there are at most 60 distinct rows however many the images are. A resampled error is on average above the one
     found, most of all where there are few images, and so is its interval.
     """
-    cell = bin_of(confidence, BINS * PARTS) * 2 + hit  # [n]
-    counts = np.bincount(cell, minlength=2 * BINS * PARTS)
-    apart = np.bincount(cell, confidence.astype(np.float64) - hit, minlength=len(counts))
+    cell = bin_of(confidence) * 2 + hit  # [n]
+    apart = confidence.astype(np.float64) - hit
+    counts = np.bincount(cell, minlength=2 * BINS)
     used = counts.nonzero()[0]
-    drawn = draw.multinomial(len(hit), counts[used] / len(hit), size=replicates)  # [replicates, cells]
-    first_of_bin = np.unique(used // (2 * PARTS), return_index=True)[1]
-    per_bin = np.add.reduceat(drawn * (apart[used] / counts[used]), first_of_bin, axis=1)  # [replicates, bins]
+    mean = np.bincount(cell, apart, minlength=2 * BINS)[used] / counts[used]
+    spread = np.sqrt(np.bincount(cell, (apart - mean[np.searchsorted(used, cell)]) ** 2)[used] / counts[used])
+    values = np.stack([mean - spread, mean + spread], axis=1).ravel()  # two points that are as far apart
+    share = np.repeat(counts[used] / (2 * len(hit)), 2)
+    drawn = draw.multinomial(len(hit), share, size=replicates)  # [replicates, points]
+    first_of_bin = np.unique(np.repeat(used // 2, 2), return_index=True)[1]
+    per_bin = np.add.reduceat(drawn * values, first_of_bin, axis=1)  # [replicates, bins]
     return np.abs(per_bin).sum(1) / len(hit)
