@@ -1,11 +1,11 @@
 """The life of a model: data to stream, then update, merge and evaluation once per step, for every recipe compared."""
 
 from prefect import flow
-from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.mixture import split_batch
 from data_catalog.stream import StepPlan
+from flows.asked import asked, scored, scores_of, settle, whole_scores_of
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
 from flows.ingest import ingest_experiment
@@ -16,11 +16,11 @@ from models.budget import Mafs
 from models.checkpoints import CheckpointRef
 from models.costs import what_costs
 from models.evaluation.record import ExperimentRecord, MergePoint, RecipeRecord, StreamReport
-from models.evaluation.scores import EvalReport, summarise
 from models.merging.linear import Linear
 from models.merging.temporal import History, warn_of_growth
 from models.prices import StepCost
 from models.published import as_charged, row_of
+from models.snapshots import iterations_inside
 from models.train import Expert
 from models.updates import UpdateSpec
 from models.updates.memory import MemoryRef
@@ -28,9 +28,8 @@ from tasks.compose import compose_step
 from tasks.evaluate import evaluate_checkpoint
 from tasks.journal import journal
 from tasks.merge import merge_weights
-from tasks.report import publish_report, record_stream, step_record
-from tasks.tracking import log_step
-from tasks.update import price_update, update_weights
+from tasks.report import publish_report, record_stream
+from tasks.update import price_update, update_weights, update_with_snapshots
 
 RUNNER = ThreadPoolTaskRunner(max_workers=4)
 
@@ -46,17 +45,19 @@ def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) 
     with journal() as stages:
         prepared = prepare(experiment, ingest_experiment(experiment))
         pretrained = prepared.start
-        zero_shot = evaluate_checkpoint(pretrained, list(prepared.eval_sets), "pretrained")
+        zero_shot = scores_of(experiment, prepared, pretrained, "pretrained").result()
+        on_whole_sets = whole_scores_of(experiment, prepared, pretrained, "pretrained")
         recipes = tuple(live(experiment, name, prepared) for name in experiment.recipes)
+        zero_shot_full = on_whole_sets.result() if on_whole_sets else None
         record_stream(experiment.name, experiment.seed, prepared.plan, list(recipes), list(prepared.exclusions))
     record = ExperimentRecord(
         name=experiment.name,
         seed=experiment.seed,
         config=as_yaml(experiment),
-        adaptation=prepared.adaptation,
-        retention=prepared.retention,
+        **dict(prepared.scored.means),
         zero_shot=zero_shot,
-        zero_shot_summary=summarise(-1, zero_shot, prepared.adaptation, prepared.retention),
+        zero_shot_summary=prepared.scored.means.summary(-1, zero_shot),
+        zero_shot_full=zero_shot_full,
         pretrained=pretrained.digest,
         recipes=recipes,
         stream=prepared.plan.steps,
@@ -81,19 +82,29 @@ def live(experiment: ExperimentConfig, name: str, prepared: Prepared) -> RecipeR
         data = compose_step(prepared.plan, step, recipe.mixture, experiment.batch_size, iterations, experiment.seed,
                             name, recipe.buffer, recipe.pool)  # fmt: skip
         init = picked(history, merging, merging.init, experiment.seed, name, step)
-        expert = update_weights(init, data, recipe.update, experiment.seed, name,
-                                **used(recipe.update, prepared.start, memory, steps))  # fmt: skip
+        expert = updated(experiment, name, init, data, used(recipe.update, prepared.start, memory, steps))
         past, memory = history.before(merging.includes_zs("ema")), expert.memory
         merging = chosen_merge(experiment, name, prepared, history, expert.checkpoint, step)
         statistics = measured(merging, recipe.update, expert.checkpoint, data, experiment.seed, name)
         history = advanced(history, merging, expert.checkpoint, experiment.seed, name, step, statistics)
         deployed = picked(history, merging, merging.deploy, experiment.seed, name, step)
-        scores = evaluate_checkpoint.submit(deployed, list(prepared.eval_sets), f"{name} step {step}")
+        now = asked(experiment, name, prepared, data, expert, deployed, merged_per_step(merging, history))
         records += settle(experiment, name, prepared, cost, waiting)
-        waiting = (data, expert, deployed, scores, merged_per_step(merging, history))
+        waiting = now
     records += settle(experiment, name, prepared, cost, waiting)
     tried = try_weights(experiment, name, prepared, history, past) if merging.needs_running and past else ()
-    return RecipeRecord(name=name, description=recipe.description, steps=tuple(records), merge_points=tried)
+    with_scores, without = scored(records)
+    return RecipeRecord(name=name, description=recipe.description, steps=with_scores, unscored=without,
+                        merge_points=tried)  # fmt: skip
+
+
+def updated(experiment: ExperimentConfig, name: str, init: CheckpointRef, data: StepPlan, uses: dict) -> Expert:
+    """The expert of a step, with snapshots inside it if the experiment asks for evaluations there."""
+    spec, inside = experiment.recipes[name].update, experiment.evaluation.inside
+    at = iterations_inside(inside.every_samples, data.batch_size, data.iterations) if inside else ()
+    if not at:
+        return update_weights(init, data, spec, experiment.seed, name, **uses)
+    return update_with_snapshots(init, data, spec, experiment.seed, name, at, **uses)
 
 
 def used(spec: UpdateSpec, pretrained: CheckpointRef, memory: MemoryRef | None, steps: int) -> dict:
@@ -112,36 +123,15 @@ def try_weights(
     experiment: ExperimentConfig, name: str, prepared: Prepared, history: History, past: CheckpointRef
 ) -> tuple[MergePoint, ...]:
     """The last merge again with other weights on `past`, the running merge before it; nothing goes on from these."""
-    last, scored = len(prepared.plan.steps) - 1, {}
+    last, waiting = len(prepared.plan.steps) - 1, {}
     for weight in experiment.past_weights:
         picks, label = [history.expert, past], f"{name} past weight {weight:g}"
         merged = merge_weights(history.pretrained, picks, Linear(weights=(1 - weight, weight)), label, last, newest=0)
-        scored[weight] = evaluate_checkpoint.submit(merged, list(prepared.eval_sets), label)
+        waiting[weight] = evaluate_checkpoint.submit(merged, list(prepared.eval_sets), label)
     return tuple(
-        MergePoint(
-            past_weight=weight, summary=summarise(last, future.result(), prepared.adaptation, prepared.retention)
-        )
-        for weight, future in sorted(scored.items())
+        MergePoint(past_weight=weight, summary=prepared.scored.means.summary(last, future.result()))
+        for weight, future in sorted(waiting.items())
     )
-
-
-def settle(
-    experiment: ExperimentConfig,
-    name: str,
-    prepared: Prepared,
-    cost: StepCost,
-    waiting: tuple[StepPlan, Expert, CheckpointRef, PrefectFuture[EvalReport], int] | None,
-) -> list:
-    """Wait for the scores of a step, track it and return its record; nothing before the first step."""
-    if waiting is None:
-        return []
-    data, expert, deployed, scores, merged = waiting
-    report = scores.result()
-    summary = summarise(data.step, report, prepared.adaptation, prepared.retention)
-    share = experiment.budget.share(cost, len(prepared.plan.steps))
-    record = step_record(data, expert, deployed, report, summary, cost, share, merged)
-    log_step(experiment.name, experiment.seed, name, record, experiment.recipes[name].model_dump_json())
-    return [record]
 
 
 def priced(experiment: ExperimentConfig, recipe: Recipe, start: CheckpointRef) -> StepCost:

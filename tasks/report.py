@@ -9,7 +9,16 @@ from data_catalog.exclusions import Exclusions
 from data_catalog.stream import StepPlan, StreamPlan
 from models.checkpoints import CheckpointRef
 from models.evaluation import page
-from models.evaluation.record import ExperimentRecord, RecipeRecord, StepRecord, StreamReport, run_name, store_record
+from models.evaluation.record import (
+    ExperimentRecord,
+    InsidePoint,
+    RecipeRecord,
+    StepRecord,
+    StreamReport,
+    UnscoredStep,
+    run_name,
+    store_record,
+)
 from models.evaluation.report import markdown, score_rows
 from models.evaluation.scores import EvalReport, StepScores
 from models.ledger import ledger
@@ -20,18 +29,16 @@ from tasks.caching import uncached
 from tasks.tracking import log_report
 
 
-def step_record(data: StepPlan, expert: Expert, deployed: CheckpointRef, report: EvalReport, summary: StepScores,
-                cost: StepCost, share: float, merged: int) -> StepRecord:  # fmt: skip
-    """Everything worth knowing about one finished step, whose share of the budget is so many MAFs.
+def unscored_step(data: StepPlan, expert: Expert, deployed: CheckpointRef, cost: StepCost, share: float, merged: int,
+                  inside: tuple[InsidePoint, ...] = ()) -> UnscoredStep:  # fmt: skip
+    """Everything worth knowing about one finished step but its scores; its share of the budget is so many MAFs.
 
-    `merged`: checkpoints that entered merges after it.
+    `merged`: checkpoints that entered merges after it; `inside`: what it scored in the middle.
     """
     rows = ledger(cost, data.iterations, expert.iterations, expert.passes, merged)
     rates = store.read_table(expert.curves, ["samples_per_second"])["samples_per_second"]
-    return StepRecord(
+    return UnscoredStep(
         step=data.step,
-        scores=report,
-        summary=summary,
         expert=expert.checkpoint.digest,
         deployed=deployed.digest,
         step_plan=data.digest,
@@ -42,7 +49,15 @@ def step_record(data: StepPlan, expert: Expert, deployed: CheckpointRef, report:
         mafs_used=sum(row.used_mafs for row in rows),
         ledger=rows,
         seconds=pc.sum(pc.divide(float(data.batch_size), rates)).as_py(),
+        inside=inside,
     )
+
+
+def step_record(
+    done: UnscoredStep, scores: EvalReport, summary: StepScores, full: EvalReport | None = None
+) -> StepRecord:
+    """A finished step with what came of it; `full`: on whole sets, where `scores` are on subsets."""
+    return StepRecord(**dict(done), scores=scores, summary=summary, full=full)
 
 
 @uncached(label="record stream in the catalog")
@@ -54,7 +69,7 @@ def record_stream(experiment: str, seed: int, plan: StreamPlan, recipes: list[Re
             recipe=recipe.name, step=step.step, step_plan=step.step_plan, checkpoint=step.expert, deployed=step.deployed
         )
         for recipe in recipes
-        for step in recipe.steps
+        for step in recipe.trained
     ]
     catalog.record_stream(run_name(experiment, seed), plan, steps, exclusions)
 

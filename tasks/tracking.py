@@ -19,7 +19,7 @@ import pyarrow as pa
 from data_catalog import store
 from data_catalog.places import home
 from data_catalog.store import digest_of
-from models.evaluation.record import ExperimentRecord, StepRecord
+from models.evaluation.record import ExperimentRecord, StepRecord, UnscoredStep
 from models.evaluation.scores import EvalReport, StepScores
 from tasks.caching import uncached
 from tasks.locks import exclusive
@@ -31,13 +31,15 @@ KEY, COMPLETE = "evergreen.key", "evergreen.complete"
 
 
 @uncached(label="track {recipe} step {record.step}")
-def log_step(experiment: str, seed: int, recipe: str, record: StepRecord, config: str = "") -> None:
-    """Log one finished step, at once or again: its scores, curves, cost, lineage and checkpoint.
+def log_step(experiment: str, seed: int, recipe: str, record: UnscoredStep, config: str = "") -> None:
+    """Log one finished step, at once or again: its scores if it has any, curves, cost, lineage and checkpoint.
 
     `config` is the text that defines the recipe; a changed one starts another parent run of the same name.
     """
     parent_key = _key("recipe", experiment, seed, recipe, config)
-    key = _key("step", parent_key, record.step, record.scores.model_dump(), record.expert, record.deployed)
+    told = record.scores.model_dump() if isinstance(record, StepRecord) else None
+    inside = [point.model_dump() for point in record.inside]
+    key = _key("step", parent_key, record.step, told, record.expert, record.deployed, *([inside] if inside else []))
     if _is_logged(key):
         return
     with _tracker(experiment) as tracker:
@@ -118,22 +120,25 @@ class Tracker:
         self.client.delete_run(run)
 
 
-def _write_step(tracker: Tracker, parent: str, key: str, record: StepRecord) -> None:
+def _write_step(tracker: Tracker, parent: str, key: str, record: UnscoredStep) -> None:
     tags = {"mlflow.parentRunId": parent, "ckpt.sha256": record.deployed, "ckpt.expert": record.expert,
             "ckpt.previous": _previous(tracker, parent, record.step), "ckpt.step": record.step,
             "step_plan.sha256": record.step_plan, "curves.sha256": record.curves}  # fmt: skip
     run = tracker.create(f"step {record.step:03d}", key, tags)
     model = _log_checkpoint(tracker, run, record)
-    tracker.log(run, _headlines(record.summary) | _scores(record.scores), record.step, model)
+    if isinstance(record, StepRecord):
+        tracker.log(run, _headlines(record.summary) | _scores(record.scores), record.step, model)
+        tracker.log(parent, _headlines(record.summary), record.step)
     tracker.log(run, _costs(record), record.step)
     tracker.log_points(run, _curve_points(record.curves))
-    tracker.log(parent, _headlines(record.summary), record.step)
+    inside = [(f"inside/{n}", v, point.iteration) for point in record.inside for n, v in _scores(point.scores).items()]
+    tracker.log_points(run, inside)
     tracker.client.set_tag(parent, f"ckpt.step{record.step:03d}", record.deployed)
     tracker.client.set_terminated(parent)
     tracker.finish(run)
 
 
-def _log_checkpoint(tracker: Tracker, run: str, record: StepRecord) -> str:
+def _log_checkpoint(tracker: Tracker, run: str, record: UnscoredStep) -> str:
     """Register the deploy weights as a LoggedModel whose file is a hard link into the store: no copy, no pickle."""
     tags = {"ckpt.sha256": record.deployed, "ckpt.step": str(record.step)}
     name = f"{record.deployed[7:19]}-step{record.step:03d}"
@@ -166,7 +171,7 @@ def _scores(report: EvalReport) -> dict[str, float]:
     return {f"{score.metric}/{score.dataset}": score.value for score in report.scores}
 
 
-def _costs(record: StepRecord) -> dict[str, float]:
+def _costs(record: UnscoredStep) -> dict[str, float]:
     costs = record.model_dump(include={"iterations", "mafs_planned", "mafs_used", "seconds"})
     return costs | {f"draws/{pool}": count for pool, count in record.draws.items()}
 
