@@ -101,10 +101,11 @@ def forgotten(record: ExperimentRecord) -> go.Figure:
 
 def transfers(record: ExperimentRecord) -> go.Figure:
     """Forgetting, backward and forward transfer after every step, means over the datasets in that position."""
-    panels = {"forgetting": "forgetting", "backward": "backward transfer", "forward": "forward transfer"}
-    figure = blank(height=620, rows=3, titles=tuple(panels.values()))
-    for index, recipe in enumerate(record.recipes):
-        found = step_transfers(history_of(record, recipe))
+    tables = [step_transfers(history_of(record, recipe)) for recipe in record.recipes]
+    titles = {"forgetting": "forgetting", "backward": "backward transfer", "forward": "forward transfer"}
+    panels = [name for name in titles if any(getattr(step, name) is not None for found in tables for step in found)]
+    figure = blank(height=90 + 180 * len(panels), rows=len(panels), titles=tuple(titles[name] for name in panels))
+    for index, (recipe, found) in enumerate(zip(record.recipes, tables, strict=True)):
         for row, name in enumerate(panels, start=1):
             figure.add_scatter(
                 x=[step.step for step in found], y=[getattr(step, name) for step in found], name=recipe.name,
@@ -113,7 +114,8 @@ def transfers(record: ExperimentRecord) -> go.Figure:
                 marker={"size": 6 if len(found) < 30 else 3, "symbol": symbol(index)},
                 hovertemplate=f"{recipe.name}<br>step %{{x}}<br>%{{y:.3f}}<extra></extra>", row=row, col=1,
             )  # fmt: skip
-    return figure.update_xaxes(tickformat="d").update_xaxes(title_text="step", row=3, col=1)
+    figure.update_xaxes(tickformat="d", range=[-0.3, max(found[-1].step for found in tables) + 0.3])
+    return figure.update_xaxes(title_text="step", row=len(panels), col=1)
 
 
 def inside_steps(record: ExperimentRecord) -> go.Figure:
