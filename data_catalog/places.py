@@ -32,6 +32,12 @@ def results_root() -> Path:
     return Path(os.environ.get("EVERGREEN_RESULTS", home() / "results")).resolve()
 
 
+def decoded_root() -> Path | None:
+    """Where decoded images are kept for the next evaluation (EVERGREEN_DECODED); by default, None: nowhere."""
+    named = os.environ.get("EVERGREEN_DECODED")
+    return Path(named).resolve() if named else None
+
+
 def register_source(name: str, root: str | Path) -> None:
     """Remember that shards called `<name>/...` lie under `root`, a folder or a URL; tables hold only the relative name.
 

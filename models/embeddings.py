@@ -15,11 +15,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data_catalog import store
+from data_catalog.places import decoded_root
 from data_catalog.refs import Ref
 from data_catalog.shards import DatasetRef
 from models import clip, forward, threads, towers
 from models.batches import MOST_WORKERS, centred_images, read_ahead
 from models.checkpoints import CheckpointRef, load
+from models.decoded_cache import DecodedCache
 from models.forward import can_trim
 
 IMAGE_COLUMNS = ["shard", "offset", "length", "hash"]
@@ -173,10 +175,15 @@ def embed_batches(
 def decoded_batches(
     wanted: clip.Preprocessing, jobs: Iterable[tuple[Key, pa.Table]], workers: int | None = None
 ) -> Iterator[tuple[Key, Tensor]]:
-    """Each batch of image rows as uint8 [rows, 3, size, size], decoded ahead on threads."""
+    """Each batch of image rows as uint8 [rows, 3, size, size], decoded or read from the cache ahead on threads."""
+    squash, root = wanted.resize_mode == "squash", decoded_root()
+    kept = root and DecodedCache(root, wanted.size, squash)
+
+    def decode(rows: pa.Table) -> Tensor:
+        return centred_images(rows, wanted.size, squash)
 
     def load(job: tuple[Key, pa.Table]) -> tuple[Key, Tensor]:
-        return job[0], centred_images(job[1], wanted.size, wanted.resize_mode == "squash")
+        return job[0], kept.images(job[1], decode) if kept else decode(job[1])
 
     return read_ahead(load, jobs, workers or min(os.cpu_count() or 1, MOST_WORKERS))
 
