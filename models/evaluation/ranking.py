@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK = {"cpu": 64, "cuda": 512}  # rows of a matrix product; always as many, since their number decides bits
+BLOCK = {"cpu": 64, "cuda": 256}  # rows of a matrix product; always as many, since their number decides bits
 
 
 def rank_of(similarity: Tensor, answer: Tensor) -> Tensor:
