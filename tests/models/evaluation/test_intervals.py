@@ -47,6 +47,10 @@ def test_an_interval_covers_the_truth_as_often_as_it_says():
     assert 0.91 < np.mean(covered) < 0.98
 
 
+def test_an_interval_leaves_out_as_much_below_as_above():
+    assert between(np.arange(1001.0)) == pytest.approx((25, 975))
+
+
 def test_a_share_scatters_as_its_hits_and_misses_do():
     drawn = resampled_share(30, 100, generator("a"), 20_000)
     assert drawn.std() == pytest.approx(np.sqrt(0.3 * 0.7 / 100), rel=0.03)
@@ -89,20 +93,20 @@ def test_values_of_other_images_are_refused():
 
 
 def test_calibration_error_equals_a_plain_loop_over_bins():
-    confidence, hit = RNG.random(500).astype(np.float32), RNG.random(500) < 0.5
+    confidence = RNG.random(500).astype(np.float32)
     confidence[:3] = 0, 1, np.float32(0.2)
+    hit = np.ceil(confidence * 15) % 2 == 0  # too sure and too unsure by turns, which merged bins would hide
     error = 0
     for i in range(15):
-        inside = (confidence > i / 15) & (confidence <= (i + 1) / 15) | ((confidence == 0) & (i == 0))
-        if inside.any():
-            error += inside.sum() / 500 * abs(confidence[inside].astype(float).mean() - hit[inside].mean())
+        inside = [k for k in range(500) if i / 15 < float(confidence[k]) <= (i + 1) / 15 or i == confidence[k] == 0]
+        error += abs(sum(float(confidence[k]) - bool(hit[k]) for k in inside)) / 500
     assert calibration_error(confidence, hit) == pytest.approx(error)
 
 
 def test_calibration_error_of_limits():
     assert calibration_error(np.ones(4), np.ones(4, bool)) == 0
     assert calibration_error(np.ones(4), np.zeros(4, bool)) == 1
-    assert bin_of(np.array([0.0, 1e-9, 1.0])).tolist() == [0, 0, 14]
+    assert bin_of(np.array([0.0, 1e-9, 0.1, 1.0])).tolist() == [0, 0, 1, 14]
     with pytest.raises(ValueError, match="softmax or sigmoid"):
         calibration_error(np.array([1.2]), np.array([True]))
 

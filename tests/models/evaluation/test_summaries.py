@@ -66,6 +66,11 @@ def test_weights_move_the_mean_and_its_interval(first):
     assert summarise(0, first, ADAPTATION, RETENTION, weights).knowledge_accumulation == weighted.value
 
 
+def test_a_set_without_weight_leaves_the_interval_to_the_others(first):
+    alone, weighed = group_summaries(first, {"alone": ["a"], "weighed": ["a", "b"]}, {"b": 0.0})
+    assert (weighed.value, weighed.low, weighed.high) == (alone.value, alone.low, alone.high)
+
+
 @pytest.mark.parametrize("weights, message", [({"a": -1.0}, "from 0 on"), ({"a": 0, "b": 0}, "have weight 0")])
 def test_weights_that_define_no_mean_are_refused(first, weights, message):
     with pytest.raises(ValueError, match=message):
@@ -92,13 +97,25 @@ def test_a_checkpoint_does_not_differ_from_itself(first):
 
 
 def test_a_better_checkpoint_is_told_from_an_equal_one(first):
-    found = compare(report(a=0.6, b=0.7, c=0.7, d=0.6), first, ADAPTATION, RETENTION)
+    better = report(a=0.6, b=0.7, c=0.7, d=0.6)
+    found = compare(better, first, ADAPTATION, RETENTION)
     assert {row.name: row.is_significant for row in found.datasets} == {"a": True, "b": True, "c": False, "d": False}
     by_name = {row.name: row for row in found.summaries}
     assert by_name["knowledge_accumulation"].is_significant
     assert not by_name["zero_shot_retention"].is_significant
-    assert by_name["geometric_mean"].low > 0
+    both = by_name["geometric_mean"]
+    assert 0 < both.low < both.difference < both.high
+    assert both.high - both.low < by_name["knowledge_accumulation"].high - by_name["knowledge_accumulation"].low
+    assert (both.first, both.second) == tuple(
+        summarise(0, scored, ADAPTATION, RETENTION).geometric_mean for scored in (better, first)
+    )
     assert by_name["knowledge_accumulation"].difference == pytest.approx(0.2)
+
+
+def test_a_set_without_weight_makes_no_difference_to_summaries(first):
+    better = report(a=0.6, b=0.5, c=0.7, d=0.6)
+    knowledge = compare(better, first, ADAPTATION, RETENTION, {"a": 0.0}).summaries[0]
+    assert (knowledge.low, knowledge.high, knowledge.p) == (0, 0, 1)
 
 
 def test_comparing_the_other_way_round_turns_the_signs(first):

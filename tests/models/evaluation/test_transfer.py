@@ -24,7 +24,7 @@ def report(**values):
 
 @pytest.fixture
 def three_steps():
-    """`a` is shown first and last, `b` second, `c` never."""
+    """`a` is shown first and third, `b` second, `c` never."""
     reports = [
         report(a=0.2, b=0.3, c=0.9),
         report(a=0.8, b=0.4, c=0.8),
@@ -42,6 +42,12 @@ def test_forgetting_is_measured_from_the_best_score_so_far(three_steps):
 def test_backward_transfer_is_measured_from_the_last_showing(three_steps):
     expected = [[NAN, NAN, NAN], [NAN, NAN, NAN], [-0.3, NAN, NAN], [NAN, -0.1, NAN]]
     assert backward_transfer(three_steps) == pytest.approx(np.array(expected), nan_ok=True)
+
+
+def test_of_several_showings_the_last_counts():
+    reports = [report(a=value) for value in (0.2, 0.8, 0.5, 0.9, 0.6)]
+    shown_twice = history((-1, 0, 1, 2, 3), ("a",), reports, [[], ["a"], [], ["a"], []])
+    assert backward_transfer(shown_twice)[-1, 0] == pytest.approx(-0.3)
 
 
 def test_forward_transfer_is_that_of_datasets_still_to_come(three_steps):
