@@ -28,11 +28,12 @@ test: setup ## the test suite
 prove: setup ## deployments, worker and schedule on a local server, end to end (minutes)
 	@$(BIN)/python tests/prove_deployments.py
 
-bench: setup ## measure the data side and merging against what they must beat (half an hour, 14 GB of scratch space)
+bench: setup ## measure data, merging and evaluation against what they must beat (40 minutes, 14 GB of scratch space)
 	$(BIN)/python benchmarks/compose_stream.py
 	$(BIN)/python benchmarks/catalogue.py
 	$(BIN)/python benchmarks/read_images.py
 	$(BIN)/python benchmarks/merging.py --repeats 1
+	$(BIN)/python benchmarks/evaluation.py --repeats 1
 
 lint: setup ## style checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

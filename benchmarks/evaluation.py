@@ -8,7 +8,8 @@ way in a process of its own, where importing packages and opening the store is n
 
 - sets: one checkpoint over many classification sets of 50 to 2,500 classes, 64 to 224 px, ours and the reference's way;
 - large: one set of 2,500 classes and 100,000 images, for the peak memory of the process;
-- candidates: eight checkpoints on photographs of 500 px with a tiny model of 224 px, one by one and together.
+- candidates: eight checkpoints on photographs of 500 px with a tiny model of 224 px, one by one and together;
+- next checkpoint: one more of them, with and without decoded images kept on disk.
 """
 
 import argparse
@@ -154,7 +155,25 @@ def one_by_one(folder: Path, which: str) -> dict[str, Any]:
     return _timed(lambda: [scoring.evaluate(some, sets).model_dump() for some in weights])
 
 
-WAYS = {"ours": ours, "reference": reference, "together": together, "one_by_one": one_by_one}
+def decoding(folder: Path, which: str) -> dict[str, Any]:
+    """One checkpoint at 224 px."""
+    from models.evaluation import scoring
+
+    sets, weights = eval_sets(folder, which), checkpoint(224, 32, 1)
+    return _timed(lambda: _accuracies(scoring.evaluate(weights, sets)))
+
+
+def from_cache(folder: Path, which: str) -> dict[str, Any]:
+    """The same after another checkpoint, where decoded images are kept."""
+    from models.evaluation import scoring
+
+    os.environ["EVERGREEN_DECODED"] = str(places.home() / "decoded")
+    scoring.evaluate(checkpoint(224, 32, 0), eval_sets(folder, which))
+    return decoding(folder, which)
+
+
+WAYS = {"ours": ours, "reference": reference, "together": together, "one_by_one": one_by_one,
+        "decoding": decoding, "from_cache": from_cache}  # fmt: skip
 
 
 def _accuracies(report) -> dict[str, float]:
@@ -218,6 +237,7 @@ def measure(folder: Path, sets: int, images: int, repeats: int) -> Iterator[dict
     found = medians(folder, "candidates", ("one_by_one", "together"), repeats)
     same = found["one_by_one"]["answer"] == found["together"]["answer"]
     yield from _rows("candidates", found, {"is_equal": same})
+    yield from _rows("next checkpoint", medians(folder, "candidates", ("decoding", "from_cache"), repeats), {})
 
 
 def _rows(which: str, found: dict[str, dict[str, Any]], facts: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,14 @@ from data_catalog import store
 from data_catalog.shards import DatasetRef
 from models import clip, embeddings
 from models.checkpoints import load, save
-from models.embeddings import embed_dataset, embed_images, embed_texts, load_embeddings
+from models.embeddings import (
+    embed_dataset,
+    embed_images,
+    embed_texts,
+    load_embeddings,
+    tower_digest,
+    without_texts,
+)
 
 
 @pytest.fixture
@@ -52,7 +59,13 @@ def test_a_backbone_that_was_trained_on_squashed_images_sees_them_squashed(tiny,
 def test_batches_do_not_change_the_embeddings(tiny, rows):
     model = clip.build(tiny)
     whole = embed_images(model, tiny.backbone, rows)
-    torch.testing.assert_close(embed_images(model, tiny.backbone, rows, batch_size=7), whole)
+    assert torch.equal(embed_images(model, tiny.backbone, rows, batch_size=7), whole)
+
+
+def test_an_image_is_embedded_alike_whatever_stands_beside_it(tiny, rows):
+    model = clip.build(tiny)
+    whole = embed_images(model, tiny.backbone, rows)
+    assert torch.equal(embed_images(model, tiny.backbone, rows.slice(40, 3)), whole[40:43])
 
 
 def test_texts_are_embedded_in_their_order(tiny):
@@ -60,6 +73,35 @@ def test_texts_are_embedded_in_their_order(tiny):
     whole = embed_texts(model, tiny.backbone, texts)
     torch.testing.assert_close(whole.norm(dim=1), torch.ones(3))
     assert torch.equal(embed_texts(model, tiny.backbone, texts[::-1]), whole.flip(0))
+
+
+def test_texts_of_any_length_are_embedded_as_the_model_does(tiny):
+    model, texts = clip.build(tiny), [" ".join(["red"] * words) for words in (0, 1, 3, 6, 7, 14, 15, 40)]
+    with torch.no_grad():
+        expected = model.encode_text(clip.tokenizer(tiny.backbone)(texts), normalize=True)
+    torch.testing.assert_close(embed_texts(model, tiny.backbone, texts), expected)
+
+
+def test_a_text_is_embedded_alike_whatever_stands_beside_it(tiny):
+    model, texts = clip.build(tiny), [" ".join(["red"] * words) for words in range(20)] * 5
+    whole = embed_texts(model, tiny.backbone, texts)
+    alone = torch.cat([embed_texts(model, tiny.backbone, [text]) for text in texts[:20]])
+    assert torch.equal(whole, alone.repeat(5, 1))
+
+
+@pytest.mark.parametrize("changed, towers", [("visual.proj", ["image"]), ("text_projection", ["text"]),
+                                             ("logit_scale", [])])  # fmt: skip
+def test_the_digest_of_a_tower_follows_from_its_weights_alone(tiny, changed, towers):
+    weights = {name: weight + 1 if name == changed else weight for name, weight in load(tiny).items()}
+    other = save(weights, tiny.backbone)
+    assert [t for t in ("image", "text") if tower_digest(tiny, t) != tower_digest(other, t)] == towers
+
+
+def test_a_model_without_texts_embeds_images_alike(tiny, rows):
+    whole = embed_images(clip.build(tiny), tiny.backbone, rows)
+    model = without_texts(clip.build(tiny))
+    assert torch.equal(embed_images(model, tiny.backbone, rows), whole)
+    assert sum(parameter.numel() for parameter in model.transformer.parameters()) == 0
 
 
 def test_a_dataset_keeps_the_order_of_its_table(tiny, dataset, rows):
