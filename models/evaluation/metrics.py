@@ -96,7 +96,7 @@ def _classification(outcomes: pa.Table) -> Iterator[tuple[str, Estimate]]:
     rank, confidence, target = (_column(outcomes, name) for name in ("rank", "confidence", "target"))
     hit, samples = rank == 0, len(rank)
     yield "accuracy_top1", _share(hit)
-    if _classes(outcomes) >= TOP_5_CLASSES:
+    if classes_of(outcomes) >= TOP_5_CLASSES:
         yield "accuracy_top5", _share(rank < 5)
     yield (
         "accuracy_per_class",
@@ -157,7 +157,8 @@ def _score(dataset: str, metric: str, found: Estimate, bootstrap: bool, *concept
     return Score(dataset=dataset, metric=metric, value=found.value, samples=found.samples, low=low, high=high)
 
 
-def _classes(outcomes: pa.Table) -> int:
+def classes_of(outcomes: pa.Table) -> int:
+    """Among how many classes the images of a classification set were ranked."""
     return int(outcomes.schema.metadata[CLASSES])
 
 
