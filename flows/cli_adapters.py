@@ -72,7 +72,7 @@ def _digest(name: str, experiment: str | None, which: str) -> str:
     if re.fullmatch(r"sha256:[0-9a-f]{64}", name):
         return name
     chosen = experiment or only_experiment()
-    found = {f"{r.name}/{s.step}": getattr(s, which) for r in find_record(chosen).recipes for s in r.steps}
+    found = {f"{r.name}/{s.step}": getattr(s, which) for r in find_record(chosen).recipes for s in r.trained}
     if name not in found:
         raise ValueError(f"no step {name!r} in {chosen}: give sha256:<64 hex digits>, or one of {', '.join(found)}")
     return found[name]

@@ -106,7 +106,7 @@ def _digest(name: str, experiment: str | None, weights: str) -> str:
         )
     chosen = experiment or only_experiment()
     record = find_record(chosen)
-    steps = {f"{r.name}/{s.step}": getattr(s, weights) for r in record.recipes for s in r.steps}
+    steps = {f"{r.name}/{s.step}": getattr(s, weights) for r in record.recipes for s in r.trained}
     known = {"pretrained": record.pretrained, **steps}
     if name not in known:
         raise ValueError(f"no step {name!r} in {chosen}: give a *.safetensors file, or one of {', '.join(known)}")

@@ -54,7 +54,7 @@ def _step(record, checkpoint: str) -> tuple:
     from flows.experiment import ExperimentConfig
     from models.checkpoints import CheckpointRef
 
-    known = {f"{recipe.name}/{step.step}": step for recipe in record.recipes for step in recipe.steps}
+    known = {f"{recipe.name}/{step.step}": step for recipe in record.recipes for step in recipe.trained}
     if not re.fullmatch(r"[^/]+/\d+", checkpoint) or checkpoint not in known:
         raise ValueError(f"no step {checkpoint!r} in {record.name}: give one of {', '.join(known)}")
     step, config = known[checkpoint], ExperimentConfig.model_validate(yaml.safe_load(record.config))

@@ -69,9 +69,10 @@ def search_record(experiment: ExperimentConfig, name: str, record: ExperimentRec
                   step: int | None, search: AnySearch | None, over: Over | None) -> SearchReport:  # fmt: skip
     """The search over what a recorded recipe merged at a step."""
     recipe, lived = experiment.recipes[name], next(some for some in record.recipes if some.name == name)
-    step = len(lived.steps) - 1 if step is None else step
-    if not 0 <= step < len(lived.steps):
-        raise ValueError(f"step {step} is not in a stream of {len(lived.steps)} steps, counted from 0")
+    steps = len(lived.trained)
+    step = steps - 1 if step is None else step
+    if not 0 <= step < steps:
+        raise ValueError(f"step {step} is not in a stream of {steps} steps, counted from 0")
     spec = deploying(recipe.merge, over)
     history, expert = recorded(prepared.start, lived, step)
     merged = entering(history, expert, spec)
@@ -143,7 +144,8 @@ def try_all(experiment: ExperimentConfig, name: str, prepared: Prepared, step: i
         after = advanced(history, with_it, expert, experiment.seed, label, step)
         deployed.append(picked(after, with_it, with_it.deploy, experiment.seed, label, step))
     reports = evaluate_candidates(deployed, sets, f"{name} {len(deployed)} candidates step {step}")
-    scores = [validated(report, step, adaptation, prepared.retention, sets) for report in reports]
+    weights = experiment.evaluation.weights
+    scores = [validated(report, step, adaptation, prepared.retention, sets, weights) for report in reports]
     return trials(candidates, [checkpoint.digest for checkpoint in deployed], scores)
 
 
@@ -162,8 +164,8 @@ def arrived(prepared: Prepared, step: int) -> list[str]:
 
 def recorded(start: CheckpointRef, lived: RecipeRecord, step: int) -> tuple[History, CheckpointRef]:
     """The history before a recorded step, with what was deployed as the running merge, and the expert of the step."""
-    experts = [CheckpointRef(digest=some.expert, backbone=start.backbone) for some in lived.steps[: step + 1]]
-    last = CheckpointRef(digest=lived.steps[step - 1].deployed, backbone=start.backbone) if step else None
+    experts = [CheckpointRef(digest=some.expert, backbone=start.backbone) for some in lived.trained[: step + 1]]
+    last = CheckpointRef(digest=lived.trained[step - 1].deployed, backbone=start.backbone) if step else None
     return History(pretrained=start, experts=tuple(experts[:-1]), running=last), experts[-1]
 
 

@@ -1,6 +1,6 @@
 """What a search over merges found: a row per candidate, which of them are best, and what they trade."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,22 @@ class SearchReport(Spec):
 
 
 def validated(
-    report: EvalReport, step: int, adaptation: Sequence[str], retention: Sequence[str], sets: Sequence[EvalSet]
+    report: EvalReport,
+    step: int,
+    adaptation: Sequence[str],
+    retention: Sequence[str],
+    sets: Sequence[EvalSet],
+    weights: Mapping[str, float] | None = None,
 ) -> StepScores:
-    """The summary of a report on validation sets, over those of the named datasets that have one."""
+    """The summary of a report on validation sets, over those of the named datasets that have one.
+
+    `weights`: of datasets in the means, 1 where not named.
+    """
     known = {some.name for some in sets}
     chosen = [[validation_name(name) for name in names if validation_name(name) in known]
               for names in (adaptation, retention)]  # fmt: skip
-    return summarise(step, report, *chosen)
+    shares = {validation_name(name): weight for name, weight in (weights or {}).items()}
+    return summarise(step, report, *chosen, shares)
 
 
 def trials(

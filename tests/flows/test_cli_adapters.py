@@ -29,7 +29,7 @@ def test_an_adapter_goes_out_and_comes_in_again(evergreen, expert, tiny, tmp_pat
 
 def test_a_step_is_found_in_the_record_of_its_experiment(evergreen, expert, tiny, tmp_path, monkeypatch):  # noqa: F811
     step = SimpleNamespace(step=0, expert=expert.checkpoint.digest, deployed=tiny.digest)
-    record = SimpleNamespace(recipes=[SimpleNamespace(name="low", steps=[step])])
+    record = SimpleNamespace(recipes=[SimpleNamespace(name="low", trained=[step])])
     monkeypatch.setattr("models.evaluation.record.find_record", {"mine": record}.__getitem__)
     folder = str(tmp_path / "out")
     assert evergreen("adapter", "export", "low/0", folder, "--experiment", "mine")[0] == 0

@@ -87,7 +87,7 @@ def test_a_plot_without_a_format_is_refused_before_anything_is_read(evergreen, f
 def test_steps_of_an_experiment_and_digests_are_found(evergreen, files, monkeypatch):
     start, expert, deployed = (store.write_bytes(path.read_bytes()) for path in files)
     step = SimpleNamespace(step=0, expert=expert, deployed=deployed)
-    record = SimpleNamespace(pretrained=start, recipes=[SimpleNamespace(name="low", steps=[step])])
+    record = SimpleNamespace(pretrained=start, recipes=[SimpleNamespace(name="low", trained=[step])])
     monkeypatch.setattr("models.evaluation.record.find_record", {"mine": record}.__getitem__)
     for options, norm in (([], 0.5), (["--weights", "expert"], 1)):
         code, out, _ = evergreen("pretrained", "low/0", "--experiment", "mine", "--json", *options)

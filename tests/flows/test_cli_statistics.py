@@ -28,7 +28,7 @@ def expert(tiny, step_plan, experiment, monkeypatch):  # noqa: F811
     made = train.update(tiny, step_plan, UpdateSpec(lr=1e-3), seed=0).checkpoint
     step = SimpleNamespace(step=0, expert=made.digest, step_plan=step_plan.digest, iterations=8, draws={"update": 64})
     config = as_yaml(experiment.model_copy(update={"batch_size": 8}))
-    recipes = [SimpleNamespace(name="plain", steps=[step])]
+    recipes = [SimpleNamespace(name="plain", trained=[step])]
     record = SimpleNamespace(name="mine", config=config, recipes=recipes)
     monkeypatch.setattr("models.evaluation.record.find_record", {"mine": record}.__getitem__)
     return made
