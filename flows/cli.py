@@ -61,6 +61,9 @@ def evaluate(
     checkpoint: Annotated[
         str, typer.Option(help="`pretrained`, a digest (sha256:...), or <recipe>/<step>.")
     ] = "pretrained",
+    whole: Annotated[
+        bool, typer.Option("--whole", help="On whole sets, where the experiment scores steps on fixed subsets.")
+    ] = False,
     json_output: Json = False,
     seed: Seed = None,
 ) -> None:
@@ -79,14 +82,16 @@ def evaluate(
     with api(), watching(quiet=json_output):
         from flows.evaluate import evaluate as flow
 
-        evaluation = flow(experiment, checkpoint)
+        evaluation = flow(experiment, checkpoint, whole)
     scores = [score.model_dump() for score in evaluation.report.scores]  # clean ones are rows of their own here
     summary = evaluation.summary.model_dump(exclude={"step"})
     if json_output:
-        print_json({"checkpoint": evaluation.report.checkpoint, "scores": scores, **summary})
+        groups = {"groups": evaluation.groups} if evaluation.groups else {}
+        print_json({"checkpoint": evaluation.report.checkpoint, "scores": scores, **summary, **groups})
         return
     show_rows(f"scores of {evaluation.report.checkpoint[:19]}", evaluation_rows(evaluation.report))
-    typer.echo(", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in summary.items()))
+    means = {name.replace("_", " "): value for name, value in summary.items()} | evaluation.groups
+    typer.echo(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
 
 
 @app.command()
