@@ -1,5 +1,7 @@
 """Score any checkpoint on the evaluation sets of an experiment."""
 
+from typing import Literal
+
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
@@ -9,8 +11,11 @@ from flows.asked import scores_of, whole_scores_of
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_experiment
-from flows.preparing import choose, prepare
-from models.evaluation.scores import EvalReport, StepScores
+from flows.preparing import Prepared, choose, prepare
+from models.checkpoints import CheckpointRef
+from models.evaluation.paper_profile import SHARE
+from models.evaluation.scores import EvalReport, Score, StepScores
+from tasks.evaluate import evaluate_as_upstream
 from tasks.journal import journal
 
 
@@ -20,22 +25,47 @@ class Evaluation(Spec):
     report: EvalReport
     summary: StepScores
     groups: dict[str, float] = Field(default_factory=dict)  # the means of the user's groups of sets
+    legacy: tuple[Score, ...] = ()  # with the defects of the benchmark's own evaluation, under profile `paper`
 
 
 @flow(name="evaluate", task_runner=ThreadPoolTaskRunner(max_workers=4))
-def evaluate(config: ExperimentConfig | str, checkpoint: str = "pretrained", whole: bool = False) -> Evaluation:
+def evaluate(
+    config: ExperimentConfig | str,
+    checkpoint: str = "pretrained",
+    whole: bool = False,
+    profile: Literal["paper"] | None = None,
+) -> Evaluation:
     """Score `checkpoint` as the experiment `config` scores its own.
 
     `checkpoint`: `pretrained`, the digest of any weights of the experiment's backbone in the store, or
     `<recipe>/<step>` for what the last run of the experiment deployed after that step. `whole`: on whole sets, where
-    the experiment scores steps on subsets.
+    the experiment scores steps on subsets. `profile`: paper adds what the benchmark's own evaluation would have said
+    of whole sets; raises ValueError where other images than test images are scored.
     """
     open_home()  # a worker's process has no command before it that did
     experiment = given(config)
+    if profile == "paper":
+        _refuse_other_images(experiment)
     with journal():
         prepared = prepare(experiment, ingest_experiment(experiment))
         chosen = choose(experiment, prepared.start, checkpoint)
         on_whole_sets = whole_scores_of(experiment, prepared, chosen, checkpoint) if whole else None
         report = (on_whole_sets or scores_of(experiment, prepared, chosen, checkpoint)).result()
+        legacy = _as_upstream(experiment, prepared, chosen, checkpoint) if profile == "paper" else ()
     means = prepared.scored.means
-    return Evaluation(report=report, summary=means.summary(-1, report), groups=means.of_groups(report))
+    return Evaluation(report=report, summary=means.summary(-1, report), groups=means.of_groups(report), legacy=legacy)
+
+
+def _as_upstream(
+    experiment: ExperimentConfig, prepared: Prepared, checkpoint: CheckpointRef, label: str
+) -> tuple[Score, ...]:
+    whole = whole_scores_of(experiment, prepared, checkpoint, label)
+    report = (whole or scores_of(experiment, prepared, checkpoint, label)).result()
+    sets = list(prepared.scored.whole or prepared.eval_sets)
+    share = experiment.evaluation.subset or SHARE
+    return tuple(evaluate_as_upstream(checkpoint, sets, report, experiment.seed, share, label))
+
+
+def _refuse_other_images(experiment: ExperimentConfig) -> None:
+    if (images := experiment.evaluation.images) != "test":
+        raise ValueError(f"profile paper is of test images, but `evaluation.images` is {images}: set it to test")

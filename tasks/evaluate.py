@@ -2,9 +2,9 @@
 
 from data_catalog.eval_sets import EvalSet
 from models.checkpoints import CheckpointRef
-from models.evaluation import scoring
+from models.evaluation import paper_profile, scoring
 from models.evaluation.probe import Probe
-from models.evaluation.scores import EvalReport
+from models.evaluation.scores import EvalReport, Score
 from tasks.caching import cached
 
 
@@ -24,3 +24,11 @@ def evaluate_checkpoint(
 def evaluate_candidates(checkpoints: list[CheckpointRef], eval_sets: list[EvalSet], label: str) -> list[EvalReport]:
     """Score several checkpoints on every set in one pass over the images, which all of them share."""
     return scoring.evaluate_many(checkpoints, eval_sets)
+
+
+@cached(revision=1, label="evaluate {label} as upstream", ignore=("label",))
+def evaluate_as_upstream(
+    checkpoint: CheckpointRef, eval_sets: list[EvalSet], report: EvalReport, seed: int, share: float, label: str
+) -> list[Score]:
+    """What the benchmark's own evaluation, with its defects, would have said of whole sets that `report` scores."""
+    return paper_profile.paper_scores(checkpoint, eval_sets, report, seed, share)
