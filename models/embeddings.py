@@ -118,17 +118,21 @@ def embed_texts(model: nn.Module, backbone: str, texts: Sequence[str]) -> Tensor
 
     Texts run beside others of about their length, without the padding behind them where that cannot matter.
     """
-    tokenize, vectors = clip.tokenizer(backbone), []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        tokens = tokenize(texts[start : start + _TEXTS_AT_ONCE])
-        lengths = _lengths(tokens) if can_trim(model) else torch.full((len(tokens),), tokens.shape[1])
-        order = lengths.argsort(stable=True)
-        parts = [
-            _embed_tokens(model, tokens[rows, : int(length)])
-            for length, rows in zip(*_runs(lengths[order], order), strict=True)
-        ]
-        vectors.append(torch.empty(len(tokens), parts[0].shape[1]).index_copy_(0, order, torch.cat(parts)))
-    return torch.cat(vectors)
+    tokenize = clip.tokenizer(backbone)
+    parts = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
+    return torch.cat([embed_tokens(model, tokenize(part)) for part in parts])
+
+
+@torch.inference_mode()
+def embed_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
+    """As `embed_texts`, of token ids [texts, context] on the CPU."""
+    lengths = _lengths(tokens) if can_trim(model) else torch.full((len(tokens),), tokens.shape[1])
+    order = lengths.argsort(stable=True)
+    parts = [
+        _embed_block_by_block(model, tokens[rows, : int(length)])
+        for length, rows in zip(*_runs(lengths[order], order), strict=True)
+    ]
+    return torch.empty(len(tokens), parts[0].shape[1]).index_copy_(0, order, torch.cat(parts))
 
 
 def _lengths(tokens: Tensor) -> Tensor:
@@ -143,7 +147,7 @@ def _runs(lengths: Tensor, order: Tensor) -> tuple[list[int], Sequence[Tensor]]:
     return values.tolist(), order.split(counts.tolist())
 
 
-def _embed_tokens(model: nn.Module, tokens: Tensor) -> Tensor:
+def _embed_block_by_block(model: nn.Module, tokens: Tensor) -> Tensor:
     device, parts = device_of(model), []
     for rows in tokens.split(BLOCK[device.type]):
         filled = _filled(rows, BLOCK[device.type])

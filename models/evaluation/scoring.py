@@ -136,6 +136,9 @@ class Tower:
 
     def __init__(self, model: nn.Module):
         self._model, self.device = embeddings.without_texts(model), embeddings.device_of(model)
+        self._threads = (
+            torch.get_num_threads()
+        )  # fitted to the whole model when it was built; their number decides bits
         self._waiting: dict[EvalSet, list[Answering]] = {}
 
     def expect(self, answering: Answering) -> None:
@@ -145,6 +148,7 @@ class Tower:
 
     def see(self, pixels: Tensor, places: Sequence[tuple[EvalSet, np.ndarray, np.ndarray]]) -> list[Answering]:
         """Embed a block of images that stand at `places`: set, position in the block, row; whose last one it was."""
+        torch.set_num_threads(self._threads)  # another tower of the pass may want others
         features, complete = embeddings.embed_pixels(self._model, pixels), []
         for eval_set, image, row in places:
             chosen, rows = (torch.from_numpy(some).to(self.device) for some in (image, row))

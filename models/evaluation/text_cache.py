@@ -1,4 +1,7 @@
-"""Embeddings of prompts and captions, kept by (text tower, texts): a locked text tower embeds them once."""
+"""Embeddings of prompts and captions, kept by (text tower, texts), and their tokens by (backbone, texts).
+
+A locked text tower embeds texts once; whatever the weights, they are tokenized once.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -9,12 +12,12 @@ from torch import Tensor, nn
 
 from data_catalog import store
 from data_catalog.eval_sets import EvalSet
-from models import embeddings
+from models import clip, embeddings
 from models.checkpoints import CheckpointRef
 from models.evaluation import kept
 from models.evaluation.prompts import texts_of
 
-FOLDER = "texts"
+VECTORS, TOKENS = "texts", "tokens"  # folders
 REVISION = 1  # raise when the same weights would give the same texts other vectors
 _AT_ONCE = 8192  # texts in memory, of ensembles too
 
@@ -38,48 +41,82 @@ def text_vectors(
     return {eval_set.name: known[eval_set.texts] for eval_set in eval_sets}
 
 
-def _embedded(model: nn.Module, backbone: str, eval_sets: Sequence[EvalSet]) -> Iterator[Tensor]:
+def _embedded(model: nn.Module, backbone: str, eval_sets: Sequence[EvalSet]) -> list[Tensor]:
     """The vectors of each set: of several texts in one place the mean, made a unit vector again."""
-    classes = [texts_of(eval_set) for eval_set in eval_sets]
-    rows = [texts for some in classes for texts in some]
-    parts = [_means(model, backbone, part) for part in _parts(rows)]
-    yield from torch.cat(parts).split([len(some) for some in classes])
+    owners, tokens, totals = [], [], {}
+    for eval_set in eval_sets:
+        counts = torch.tensor([len(texts) for texts in texts_of(eval_set)])
+        owners.append(torch.repeat_interleave(counts))
+        tokens.append(_tokens(backbone, eval_set))
+    for part in _parts([len(some) for some in tokens]):
+        rows = [_padded(tokens[number][span], clip.context_length(backbone)) for number, span in part]
+        found = embeddings.embed_tokens(model, torch.cat(rows)).split([len(some) for some in rows])
+        for (number, span), vectors in zip(part, found, strict=True):
+            owner = owners[number]
+            total = totals.setdefault(number, torch.zeros(int(owner[-1]) + 1, vectors.shape[1]))
+            total.index_add_(0, owner[span], vectors)
+    return [_unit(totals[number], owner) for number, owner in enumerate(owners)]
 
 
-def _means(model: nn.Module, backbone: str, rows: Sequence[tuple[str, ...]]) -> Tensor:
-    distinct = list(dict.fromkeys(text for texts in rows for text in texts))
-    place = {text: i for i, text in enumerate(distinct)}
-    vectors = embeddings.embed_texts(model, backbone, distinct)
-    if all(len(texts) == 1 for texts in rows):
-        return vectors[[place[text] for (text,) in rows]]
-    means = [vectors[[place[text] for text in texts]] for texts in rows]
-    return torch.stack([few[0] if len(few) == 1 else F.normalize(few.mean(0), dim=0) for few in means])
+def _unit(total: Tensor, owner: Tensor) -> Tensor:
+    """Sums of unit vectors as unit vectors; those of one alone as they are."""
+    several = torch.bincount(owner) > 1
+    total[several] = F.normalize(total[several], dim=1)
+    return total
 
 
-def _parts(rows: Sequence[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
-    """`rows` in parts of at most so many texts, and at least one row."""
-    part, count = [], 0
-    for texts in rows:
-        if part and count + len(texts) > _AT_ONCE:
-            yield part
-            part, count = [], 0
-        part.append(texts)
-        count += len(texts)
-    yield part
+def _parts(lengths: Sequence[int]) -> Iterator[list[tuple[int, slice]]]:
+    """The rows of tables of some lengths, cut into parts of so many: the number of a table and its rows."""
+    part, room = [], _AT_ONCE
+    for number, length in enumerate(lengths):
+        start = 0
+        while start < length:
+            stop = min(length, start + room)
+            part.append((number, slice(start, stop)))
+            start, room = stop, room - (stop - start)
+            if not room:
+                yield part
+                part, room = [], _AT_ONCE
+    if part:
+        yield part
+
+
+def _tokens(backbone: str, eval_set: EvalSet) -> np.ndarray:
+    """The token ids of all texts of a set, int32 [texts, longest], without the zeros behind the longest.
+
+    They are kept, since they follow from the texts, whatever the weights.
+    """
+    key = {"backbone": backbone, "texts": eval_set.texts, "revision": REVISION}
+    digest = kept.find(TOKENS, key, f"tokens of {eval_set.name}")
+    if digest is None or not store.is_intact(digest):
+        texts = [text for some in texts_of(eval_set) for text in some]
+        ids = clip.tokenizer(backbone)(texts).int()
+        longest = int(ids.any(0).nonzero().max()) + 1
+        digest = _stored(ids[:, :longest], stage="tokenize texts", backbone=backbone, texts=eval_set.texts)
+        kept.keep(TOKENS, key, digest)
+    return np.load(store.locate(digest), mmap_mode="r")
+
+
+def _padded(tokens: np.ndarray, context: int) -> Tensor:
+    return F.pad(torch.from_numpy(tokens.astype(np.int64)), (0, context - tokens.shape[1]))
+
+
+def _stored(values: Tensor, **origin) -> str:
+    with store.writing(**origin) as artifact, open(artifact.path, "wb") as file:
+        np.save(file, values.numpy())
+    return artifact.digest
 
 
 def _found(tower: str, eval_set: EvalSet) -> Tensor | None:
-    digest = kept.find(FOLDER, _key(tower, eval_set), f"texts of {eval_set.name}")
+    digest = kept.find(VECTORS, _key(tower, eval_set), f"texts of {eval_set.name}")
     if digest is None or not store.is_intact(digest):
         return None
     return torch.from_numpy(np.load(store.locate(digest)))
 
 
 def _keep(tower: str, eval_set: EvalSet, vectors: Tensor) -> None:
-    origin = {"stage": "embed texts", "tower": tower, "texts": eval_set.texts}
-    with store.writing(**origin) as artifact, open(artifact.path, "wb") as file:
-        np.save(file, vectors.numpy())
-    kept.keep(FOLDER, _key(tower, eval_set), artifact.digest)
+    digest = _stored(vectors, stage="embed texts", tower=tower, texts=eval_set.texts)
+    kept.keep(VECTORS, _key(tower, eval_set), digest)
 
 
 def _key(tower: str, eval_set: EvalSet) -> dict[str, object]:

@@ -79,6 +79,16 @@ def test_one_image_tower_is_run_once_for_all_its_texts(tiny, eval_sets, monkeypa
     assert len(blocks) == 1 and one.outcomes != two.outcomes
 
 
+def test_models_of_different_image_sizes_are_scored_as_alone(tiny, tiny_folder, eval_sets, monkeypatch):
+    config = json.loads((tiny_folder / clip.CONFIG_FILE).read_text())
+    config["model_cfg"]["vision_cfg"]["image_size"] = config["preprocess_cfg"]["size"] = 24
+    (tiny_folder / clip.CONFIG_FILE).write_text(json.dumps(config))
+    checkpoints = [tiny, clip.initialise(str(tiny_folder), seed=0)]
+    together = evaluate_many(checkpoints, eval_sets)
+    monkeypatch.setattr(kept_scores, "REVISION", -1)  # nothing kept counts
+    assert together == [evaluate(some, eval_sets) for some in checkpoints]
+
+
 def test_more_weights_than_fit_take_another_pass(tiny, tiny_folder, eval_sets, decoded, monkeypatch):
     checkpoints = [tiny, clip.initialise(str(tiny_folder), seed=1)]
     together = evaluate_many(checkpoints, eval_sets[:1])

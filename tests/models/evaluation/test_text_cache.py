@@ -6,6 +6,7 @@ from data_catalog import store
 from models import clip
 from models.checkpoints import load, save
 from models.embeddings import embed_texts
+from models.evaluation import text_cache
 from models.evaluation.text_cache import text_vectors
 from tests.models.evaluation.made_sets import PROMPTS, of_rows
 
@@ -69,3 +70,24 @@ def test_vectors_that_are_not_finite_are_not_kept(tiny, asked):
         found = text_vectors(broken, [of_texts(PROMPTS)], lambda: asked[0].append(1) or clip.build(broken))
         assert not found["some"].isfinite().any()
     assert len(asked[0]) == 2
+
+
+def test_texts_are_tokenized_once_whatever_the_weights(tiny, asked, monkeypatch):
+    other = save({n: w * (2 if n.startswith("token") else 1) for n, w in load(tiny).items()}, tiny.backbone)
+    texts = of_texts([PROMPTS[:2], "a photo of a red and green and blue square"])
+    text_vectors(tiny, [texts], asked[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(clip, "tokenizer", lambda backbone: pytest.fail("texts were tokenized again"))
+        found = text_vectors(other, [texts], lambda: clip.build(other))["some"]
+    expected = embed_texts(clip.build(other), other.backbone, ["a photo of a red and green and blue square"])
+    assert torch.equal(found[1:], expected)
+
+
+def test_parts_that_span_sets_change_nothing(tiny, asked, monkeypatch):
+    sets = [of_texts([f"{word} {i}" for i in range(9)], word) for word in ("red", "green")]
+    sets.append(of_texts([[f"a {i}", f"the {i}"] for i in range(5)], "both"))
+    whole = text_vectors(tiny, sets, asked[1])
+    monkeypatch.setattr(text_cache, "REVISION", -1)  # nothing kept counts
+    monkeypatch.setattr(text_cache, "_AT_ONCE", 4)
+    parts = text_vectors(tiny, sets, asked[1])
+    assert len(asked[0]) == 2 and all(torch.equal(whole[name], parts[name]) for name in whole)
