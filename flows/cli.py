@@ -3,7 +3,7 @@
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,18 +11,20 @@ from flows import (
     cli_adapters,
     cli_budget,
     cli_captions,
+    cli_compare,
     cli_data,
     cli_diff,
     cli_duplicates,
     cli_lineage,
     cli_merge,
     cli_merge_search,
+    cli_report,
     cli_schedule,
     cli_statistics,
     cli_streams,
     environment,
 )
-from flows.cli_common import BAD_INPUT, INTERRUPTED, Config, Json, Seed, counts, print_json
+from flows.cli_common import BAD_INPUT, INTERRUPTED, Config, Json, Seed, counts, print_json, summaries
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -33,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
 )
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
-                 cli_schedule, cli_merge, cli_merge_search, cli_statistics):  # fmt: skip
+                 cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare):  # fmt: skip
     app.add_typer(commands.app)
 
 
@@ -64,6 +66,9 @@ def evaluate(
     whole: Annotated[
         bool, typer.Option("--whole", help="On whole sets, where the experiment scores steps on fixed subsets.")
     ] = False,
+    profile: Annotated[
+        Literal["paper"] | None, typer.Option(help="paper: also what FoMo-in-Flux's own evaluation would have said.")
+    ] = None,
     json_output: Json = False,
     seed: Seed = None,
 ) -> None:
@@ -82,41 +87,20 @@ def evaluate(
     with api(), watching(quiet=json_output):
         from flows.evaluate import evaluate as flow
 
-        evaluation = flow(experiment, checkpoint, whole)
+        evaluation = flow(experiment, checkpoint, whole, profile)
     scores = [score.model_dump() for score in evaluation.report.scores]  # clean ones are rows of their own here
     summary = evaluation.summary.model_dump(exclude={"step"})
+    legacy = [score.model_dump() for score in evaluation.legacy]
     if json_output:
         groups = {"groups": evaluation.groups} if evaluation.groups else {}
-        print_json({"checkpoint": evaluation.report.checkpoint, "scores": scores, **summary, **groups})
+        print_json({"checkpoint": evaluation.report.checkpoint, "scores": scores, **summary, **groups}
+                   | ({"legacy": legacy} if profile else {}))  # fmt: skip
         return
     show_rows(f"scores of {evaluation.report.checkpoint[:19]}", evaluation_rows(evaluation.report))
+    if legacy:
+        show_rows("with the defects of the benchmark's own evaluation", legacy)
     means = {name.replace("_", " "): value for name, value in summary.items()} | evaluation.groups
     typer.echo(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
-
-
-@app.command()
-def report(
-    experiment: Annotated[
-        str | None, typer.Argument(help="As listed by `evergreen status`; the only one by default.")
-    ] = None,
-    json_output: Json = False,
-) -> None:
-    """Write the HTML report of a finished experiment again, from the store.
-
-    Example: evergreen report demo-seed0
-    """
-    from flows.status import only_experiment
-    from flows.tables import show_scores
-    from models.evaluation import page
-    from models.evaluation.record import find_record
-
-    record = find_record(experiment or only_experiment())
-    path = page.write(record)
-    if json_output:
-        print_json({"report": str(path)} | _scores(record))
-    else:
-        show_scores(record)
-        typer.echo(f"report: {path}")
 
 
 @app.command()
@@ -192,7 +176,7 @@ def _run(config: Path, seed: int | None, json_output: bool) -> None:
         finished = continual_pretrain(experiment)
     record = load_record(finished.digest)
     if json_output:
-        print_json(_scores(record) | {"stages": counts(stages), "seconds": round(time.monotonic() - started, 1)})
+        print_json(summaries(record) | {"stages": counts(stages), "seconds": round(time.monotonic() - started, 1)})
         return
     show_scores(record)
     _say_what_next(config, record, f"{stages.summary()}, {time.monotonic() - started:.0f} s")
@@ -221,16 +205,6 @@ def _say_what_next(config: Path, record: Any, done: str) -> None:
         ),
     ):
         typer.echo(f"  {command:<66} {meaning}")
-
-
-def _scores(record: Any) -> dict:
-    return {
-        "recipes": [
-            {"name": recipe.name, "steps": [step.summary.model_dump() for step in recipe.steps]}
-            for recipe in record.recipes
-        ],
-        "zero_shot": record.zero_shot_summary.model_dump(exclude={"step"}),
-    }
 
 
 def _readable(error: Exception) -> str:

@@ -23,3 +23,14 @@ def counts(stages: Any) -> dict[str, int]:
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(document))
+
+
+def summaries(record: Any) -> dict:
+    """The summaries of an experiment's recipes and of its first weights, as commands print them."""
+    return {
+        "recipes": [
+            {"name": recipe.name, "steps": [step.summary.model_dump() for step in recipe.steps]}
+            for recipe in record.recipes
+        ],
+        "zero_shot": record.zero_shot_summary.model_dump(exclude={"step"}),
+    }

@@ -19,7 +19,8 @@ from models.evaluation.record import (
     run_name,
     store_record,
 )
-from models.evaluation.report import markdown, score_rows
+from models.evaluation.report import markdown
+from models.evaluation.report_tables import tables
 from models.evaluation.scores import EvalReport, StepScores
 from models.ledger import ledger
 from models.merging.trials import SearchReport
@@ -81,7 +82,8 @@ def publish_report(record: ExperimentRecord) -> StreamReport:
     name = run_name(record.name, record.seed)
     written = page.write(record)
     create_markdown_artifact(markdown(record), key=f"{name}-report", description=f"Report: {written}")
-    create_table_artifact(score_rows(record), key=f"{name}-scores", description="Scores after every step")
+    for table, (rows, description) in tables(record).items():
+        create_table_artifact(rows, key=f"{name}-{table}", description=description)
     log_report(record, written)
     return report
 

@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ import pyarrow as pa
 from data_catalog import store
 from data_catalog.places import home
 from data_catalog.store import digest_of
+from models.evaluation.export import export
 from models.evaluation.record import ExperimentRecord, StepRecord, UnscoredStep
 from models.evaluation.scores import EvalReport, StepScores
 from tasks.caching import uncached
@@ -52,7 +54,7 @@ def log_step(experiment: str, seed: int, recipe: str, record: UnscoredStep, conf
 
 @uncached(label="track report {record.name}")
 def log_report(record: ExperimentRecord, html: str | Path) -> None:
-    """Log the finished experiment: its record, its zero-shot scores and the page at the path `html`."""
+    """Log the finished experiment: its record, zero-shot scores, figures and the page at the path `html`."""
     key = _key("report", record.model_copy(update={"stages": ()}).model_dump(mode="json"))
     if _is_logged(key):
         return
@@ -65,6 +67,9 @@ def log_report(record: ExperimentRecord, html: str | Path) -> None:
         tracker.client.log_text(run, record.model_dump_json(indent=1), "record.json")
         tracker.client.log_text(run, record.config, "config.yaml")
         tracker.client.log_artifact(run, str(html))
+        with tempfile.TemporaryDirectory() as folder:
+            export(record, Path(folder), formats=("png",))
+            tracker.client.log_artifacts(run, folder, "figures")
         tracker.finish(run)
 
 

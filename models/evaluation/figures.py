@@ -1,5 +1,7 @@
 """The figures of what an experiment learned and kept, as plotly values: drawn in pages, exported, tracked."""
 
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
 
 from models.evaluation.figure_kit import (
@@ -20,28 +22,35 @@ from models.evaluation.summaries import BENCHMARK
 from models.evaluation.summary_intervals import START, Ends, Intervals, Known
 from models.evaluation.transfer import history_of, step_transfers
 
+Line = tuple[ExperimentRecord, RecipeRecord]
 SPOKEN = dict(zip(BENCHMARK, ("knowledge accumulation", "zero-shot retention", "geometric mean"), strict=True))
 
 
 def trajectory(record: ExperimentRecord, known: Known, joint: Joint | None = None) -> go.Figure:
-    """Accumulation against retention: one line per recipe from the zero-shot point on, crossed lines for `joint`.
+    """Accumulation against retention: one line per recipe from the zero-shot point on, crossed lines for `joint`."""
+    return trajectories([(record, recipe) for recipe in record.recipes], known, joint)
+
+
+def trajectories(lines: Sequence[Line], known: Known, joint: Joint | None = None) -> go.Figure:
+    """As `trajectory`, of recipes of any experiments under names of their own.
 
     The last point of each line and the first of all have their intervals, where they are known.
     """
     figure = blank(height=460, legend=False)
-    shown = _all_summaries(record) + ([joint.summary] if joint else [])
+    shown = [summary for line in lines for summary in _summaries(line)] + ([joint.summary] if joint else [])
     x = padded([row.knowledge_accumulation for row in shown], 0.12)
     y = padded([row.zero_shot_retention for row in shown], 0.12)
-    for index, recipe in enumerate(record.recipes):
-        figure.add_trace(_path(record, recipe, index))
-        last = recipe.steps[-1]
-        figure.add_trace(_ends(recipe.name, last.summary, known[recipe.name, last.step], colour(index)))
-    figure.add_trace(_start_mark(record.zero_shot_summary))
-    figure.add_trace(_ends("zero-shot", record.zero_shot_summary, known[START], RULE))
+    for index, line in enumerate(lines):
+        figure.add_trace(_path(line, index))
+        name, last = line[1].name, line[1].steps[-1]
+        figure.add_trace(_ends(name, last.summary, known[name, last.step], colour(index)))
+    for start in {record.pretrained: record.zero_shot_summary for record, _ in lines}.values():
+        figure.add_trace(_start_mark(start))
+    figure.add_trace(_ends("zero-shot", lines[0][0].zero_shot_summary, known[START], RULE))
     if joint:  # after the traces: lines go to panels with data only
         figure.add_vline(x=joint.summary.knowledge_accumulation, line={"color": RULE, "width": 1.5, "dash": "dash"})
         figure.add_hline(y=joint.summary.zero_shot_retention, line={"color": RULE, "width": 1.5, "dash": "dash"})
-    _label_points(figure, record, x, y, joint)
+    _label_points(figure, lines, x, y, joint)
     figure.update_xaxes(title_text="knowledge accumulation →", range=x)
     return figure.update_yaxes(title_text="zero-shot retention →", range=y)
 
@@ -156,8 +165,8 @@ def _add_line(
     )  # fmt: skip
 
 
-def _path(record: ExperimentRecord, recipe: RecipeRecord, index: int) -> go.Scatter:
-    summaries = [record.zero_shot_summary, *(step.summary for step in recipe.steps)]
+def _path(line: Line, index: int) -> go.Scatter:
+    summaries, recipe = _summaries(line), line[1]
     sizes = [0] + [7 if len(summaries) < 30 else 4] * (len(summaries) - 2) + [12]
     hover = f"{recipe.name}, step %{{text}}<br>KA %{{x:.3f}}<br>ZS %{{y:.3f}}<extra></extra>"
     return go.Scatter(
@@ -176,8 +185,8 @@ def _ends(name: str, summary: StepScores, intervals: Intervals, line: str) -> go
     """Error bars of one point; without intervals a trace that shows nothing."""
     k, z = summary.knowledge_accumulation, summary.zero_shot_retention
     bars = {
-        axis: {"type": "data", "symmetric": False, "array": [ends[1] - at], "arrayminus": [at - ends[0]],
-               "color": line, "thickness": 1.5, "width": 4}
+        axis: {"type": "data", "symmetric": False, "color": line, "thickness": 1.5, "width": 4,
+               "array": [max(0, ends[1] - at)], "arrayminus": [max(0, at - ends[0])]}
         for axis, at, ends in (("error_x", k, intervals[0]), ("error_y", z, intervals[1])) if ends
     }  # fmt: skip
     return go.Scatter(
@@ -197,16 +206,15 @@ def _start_mark(start: StepScores) -> go.Scatter:
 
 
 def _label_points(
-    figure: go.Figure, record: ExperimentRecord, x: list[float], y: list[float], joint: Joint | None
+    figure: go.Figure, lines: Sequence[Line], x: list[float], y: list[float], joint: Joint | None
 ) -> None:
     """Name the points, each on the side its line does not come from, and no two names closer than a line of text."""
     pixels = (figure.layout.height - 90) / (y[1] - y[0])
-    places = [(record.zero_shot_summary, "zero-shot", 18)]
+    places = [(lines[0][0].zero_shot_summary, "zero-shot", 18)]
     places += [(joint.summary, joint.name, 10)] if joint else []
-    for recipe in record.recipes:
-        line = [record.zero_shot_summary, *(step.summary for step in recipe.steps)]
-        falls = line[-1].zero_shot_retention < line[-2].zero_shot_retention
-        places.append((line[-1], recipe.name, -16 if falls else 16))
+    for line in lines:
+        before, last = _summaries(line)[-2:]
+        places.append((last, line[1].name, -16 if last.zero_shot_retention < before.zero_shot_retention else 16))
     taken: list[tuple[float, float]] = []  # (share of the width, height in pixels) of the names so far
     for row, name, side in sorted(places, key=lambda place: -place[0].zero_shot_retention):
         near = (row.knowledge_accumulation - x[0]) / (x[1] - x[0])  # 0 at the left edge, 1 at the right
@@ -223,5 +231,7 @@ def _label_points(
         )  # fmt: skip
 
 
-def _all_summaries(record: ExperimentRecord) -> list[StepScores]:
-    return [record.zero_shot_summary, *(step.summary for recipe in record.recipes for step in recipe.steps)]
+def _summaries(line: Line) -> list[StepScores]:
+    """From the start to the last step."""
+    record, recipe = line
+    return [record.zero_shot_summary, *(step.summary for step in recipe.steps)]

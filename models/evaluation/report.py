@@ -31,13 +31,23 @@ def joint_of(record: ExperimentRecord, other: ExperimentRecord | None = None) ->
     if other is None:
         own = [recipe for recipe in record.recipes if recipe.name == JOINT]
         return Joint(JOINT, own[0].steps[-1].summary) if own else None
+    check_comparable(record, other)
+    return Joint(other.name, best_recipe(other).steps[-1].summary)
+
+
+def check_comparable(record: ExperimentRecord, other: ExperimentRecord) -> None:
+    """Raise ValueError unless the summaries of both are means of the same sets under the same weights."""
     for role in ("adaptation", "retention"):
         if {*getattr(other, role)} != {*getattr(record, role)}:
             raise ValueError(
                 f"{other.name} has the {role} sets {', '.join(sorted(getattr(other, role)))}, but {record.name} has "
                 f"{', '.join(sorted(getattr(record, role)))}: the means of different sets cannot be compared"
             )
-    return Joint(other.name, best_recipe(other).steps[-1].summary)
+    if other.weights != record.weights:
+        raise ValueError(
+            f"{other.name} weighs its sets as {other.weights}, {record.name} as {record.weights}: run both with the "
+            "same `evaluation.weights`"
+        )
 
 
 def group_summaries_of(record: ExperimentRecord) -> dict[str, tuple[Summary, ...]]:

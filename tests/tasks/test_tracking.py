@@ -102,7 +102,7 @@ def test_a_report_is_logged_once_although_its_stages_differ(tmp_path):
         seed=0,
         config="seed: 0",
         adaptation=("CIFAR10",),
-        retention=(),
+        retention=("CIFAR10",),
         zero_shot=step.scores,
         zero_shot_summary=step.summary,
         pretrained=step.deployed,
@@ -116,3 +116,5 @@ def test_a_report_is_logged_once_although_its_stages_differ(tmp_path):
         ExperimentRecord(**record.model_dump(exclude={"stages"}), stages=[stage]), str(tmp_path / "report.html")
     )
     assert len(runs()) == 1
+    figures = {path.stem for path in (tmp_path / "home/mlartifacts").rglob("figures/*.png")}
+    assert {"trajectory", "summaries", "forgotten", "datasets-finetune", "training"} <= figures
