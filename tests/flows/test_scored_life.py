@@ -1,8 +1,11 @@
 """A life scored on subsets, at some steps and inside them: what its record holds, and what it shares with others."""
 
+import contextlib
+import json
 import shutil
 
 import pytest
+import yaml
 
 from data_catalog import catalog
 from flows.continual import continual_pretrain
@@ -14,11 +17,12 @@ from tasks.journal import ALWAYS, journal
 from tests.flows.conftest import raw_experiment
 
 pytestmark = pytest.mark.usefixtures("prefect_backend")
+PROBE = "accuracy_linear_probe"
 PLAIN = {"plain": {"mixture": {"update": 1, "buffer": 0, "pretraining": 0}}}
 BASE = raw_experiment(recipes=PLAIN, past_weights=[])
 BASE["stream"] = BASE["stream"] | {"steps": 4}
 ASKED = {"every": 3, "inside": {"every_samples": 16}, "subset": 0.5, "groups": {"forms": ["SHAPES", "COUNTS"]},
-         "weights": {"SHAPES": 3}}  # fmt: skip
+         "weights": {"SHAPES": 3}, "probe": {"l2": [1e-3], "iterations": 5}}  # fmt: skip
 
 
 def lived(evaluation):
@@ -40,6 +44,10 @@ def lives(prefect_backend, tmp_path_factory):
         return home, lived({}), lived(ASKED)
 
 
+def without_probes(report):
+    return tuple(score for score in report.scores if score.metric != PROBE)
+
+
 @pytest.fixture
 def home(lives, tmp_path):
     shutil.copytree(lives[0], tmp_path / "home", symlinks=True)
@@ -55,11 +63,18 @@ def test_some_steps_are_scored_and_all_are_trained_alike(lives):
 def test_first_and_last_are_scored_on_whole_sets_too(lives):
     _, (_, plain, _), (_, asked, _) = lives
     last = asked.recipes[0].steps[-1]
-    assert last.full.scores == plain.recipes[0].steps[-1].scores.scores
-    assert asked.zero_shot_full.scores == plain.zero_shot.scores
+    assert without_probes(last.full) == plain.recipes[0].steps[-1].scores.scores
+    assert without_probes(asked.zero_shot_full) == plain.zero_shot.scores
     assert all(step.full is None for step in asked.recipes[0].steps[:-1]) and plain.zero_shot_full is None
     samples = [{score.dataset: score.samples for score in report.scores} for report in (last.scores, last.full)]
     assert samples[0]["SHAPES"] < samples[1]["SHAPES"]
+
+
+def test_probes_are_scored_beside_the_prompts(lives):
+    _, (_, plain, _), (_, asked, _) = lives
+    probed = {score.dataset for score in asked.zero_shot.scores if score.metric == PROBE}
+    assert "SHAPES" in probed and probed <= {*primary(asked.zero_shot)}
+    assert not any(score.metric == PROBE for score in plain.zero_shot.scores)
 
 
 def test_every_step_is_looked_into_and_that_enters_no_summary(lives):
@@ -103,3 +118,16 @@ def test_the_flow_scores_as_the_experiment_does_or_on_whole_sets(lives, home, mo
     assert whole.report == last.full
     values = primary(subset.report)
     assert subset.groups == {"forms": pytest.approx((3 * values["SHAPES"] + values["COUNTS"]) / 4)}
+
+
+def test_the_command_tells_the_means_of_groups(lives, home, evergreen, tmp_path, monkeypatch):
+    monkeypatch.setattr("data_catalog.subsets.AT_LEAST", 4)
+    monkeypatch.setattr("data_catalog.subsets.PER_CLASS", 0)
+    monkeypatch.setattr("flows.server.api", contextlib.nullcontext)  # there is one already
+    raw, asked, _ = lives[2]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(raw))
+    code, out, _ = evergreen("evaluate", tmp_path / "mine.yaml", "--whole", "--json")
+    told = json.loads(out)
+    assert code == 0 and told["checkpoint"] == asked.pretrained and set(told["groups"]) == {"forms"}
+    found = {(score["dataset"], score["metric"]): score["value"] for score in told["scores"]}
+    assert found == {(score.dataset, score.metric): score.value for score in asked.zero_shot_full.scores}
