@@ -86,7 +86,7 @@ def plain(figure: go.Figure, height: int, legend: bool) -> go.Figure:
     figure.update_layout(
         template="none", height=height, dragmode=False, showlegend=legend,
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 56, "r": 12, "t": 30, "b": 60},
+        margin={"l": 56, "r": 12, "t": 52 if legend else 30, "b": 60},
         font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
         legend={"orientation": "h", "y": 1, "yref": "container", "yanchor": "top", "x": 0, "xanchor": "left"},
     )  # fmt: skip

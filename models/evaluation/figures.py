@@ -1,6 +1,6 @@
 """The figures of what an experiment learned and kept, as plotly values: drawn in pages, exported, tracked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import plotly.graph_objects as go
 
@@ -38,8 +38,9 @@ def trajectories(lines: Sequence[Line], known: Known, joint: Joint | None = None
     """
     figure = blank(height=460, legend=False)
     shown = [summary for line in lines for summary in _summaries(line)] + ([joint.summary] if joint else [])
-    x = padded([row.knowledge_accumulation for row in shown], 0.12)
-    y = padded([row.zero_shot_retention for row in shown], 0.12)
+    drawn_ends = [known[START], *(known[recipe.name, recipe.steps[-1].step] for _, recipe in lines)]
+    x = padded([s.knowledge_accumulation for s in shown] + _flat(ends[0] for ends in drawn_ends), 0.12)
+    y = padded([s.zero_shot_retention for s in shown] + _flat(ends[1] for ends in drawn_ends), 0.12)
     for index, line in enumerate(lines):
         figure.add_trace(_path(line, index))
         name, last = line[1].name, line[1].steps[-1]
@@ -229,6 +230,10 @@ def _label_points(
             xanchor="right" if near > 0.7 else "left" if near < 0.3 else "center",
             xshift=12 if near > 0.7 else -12 if near < 0.3 else 0,
         )  # fmt: skip
+
+
+def _flat(pairs: Iterable[Ends | None]) -> list[float]:
+    return [end for pair in pairs if pair is not None for end in pair]
 
 
 def _summaries(line: Line) -> list[StepScores]:

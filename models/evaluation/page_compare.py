@@ -9,7 +9,7 @@ from data_catalog import places
 from data_catalog.store_files import write_atomically
 from models.evaluation import figures, figures_compare
 from models.evaluation.compare import Contender, Standing, Verdict, against, common_mafs, standings
-from models.evaluation.page_parts import Cell, Section, figure, folded, note, short, table, whole_page
+from models.evaluation.page_parts import Cell, Section, figure, folded, note, short, table, unbroken, whole_page
 from models.evaluation.record import run_name
 from models.evaluation.report import Joint
 from models.evaluation.significance import Paired
@@ -61,7 +61,7 @@ def headlines(rows: Sequence[Standing], verdicts: Sequence[Verdict]) -> list[str
         found = told[second.label].found
         gap = first.equal.geometric_mean - second.equal.geometric_mean
         sure = "not tested image by image" if found is None else _in_words(found.summaries[-1])
-        lines.append(f"Next: {second.label}, behind by {gap:.3f}; {sure}.")
+        lines.append(f"Next: {second.label}, behind by {gap:.3f}, {sure}.")
     lines.append(f"Ahead: {first.label}, with a geometric mean of {first.equal.geometric_mean:.3f} at equal compute.")
     return lines
 
@@ -103,11 +103,7 @@ def _significance(leader: str, verdicts: Sequence[Verdict]) -> Section:
             rows.append([verdict.label, *[verdict.reason, None, None, None, None]])
             continue
         better, worse = _counts(verdict.found.datasets)
-        tested = [
-            f"{r.difference:+.3f} ({r.low:+.3f} to {r.high:+.3f}), p = {r.adjusted_p:.2g}"
-            for r in verdict.found.summaries
-        ]
-        rows.append([verdict.label, *tested, better, worse])
+        rows.append([verdict.label, *map(_tested, verdict.found.summaries), better, worse])
     columns = [f"{leader} against", *(SHORT[name] for name in BENCHMARK), "sets better", "sets worse"]
     text = (
         "Both scored the same images, which are resampled in pairs: in brackets what 95 % of resamplings lie between. "
@@ -118,6 +114,11 @@ def _significance(leader: str, verdicts: Sequence[Verdict]) -> Section:
     names = [f"{leader} against", "dataset", "first", "second", "difference", "low", "high", "p", "adjusted p"]
     more = folded("By dataset", table(names, detail, "Differences by dataset")) if detail else ""
     return Section("Beyond chance", table(columns, rows, f"{leader} against the others") + note(text) + more)
+
+
+def _tested(row: Paired) -> str:
+    ends, p = unbroken(f"({row.low:+.3f} to {row.high:+.3f}),"), unbroken(f"p = {row.adjusted_p:.2g}")
+    return f"{row.difference:+.3f} {ends} {p}"
 
 
 def _counts(rows: Sequence[Paired]) -> tuple[int, int]:

@@ -94,8 +94,13 @@ def note(text: str) -> str:
 
 
 def with_interval(value: float, ends: tuple[float, float] | None) -> str:
-    """A score and, where known, what 95 % of resamplings lie between."""
-    return f"{value:.3f}" if ends is None else f"{value:.3f} ({ends[0]:.3f} to {ends[1]:.3f})"
+    """A score and, where known, what 95 % of resamplings lie between; lines break between the two alone."""
+    return f"{value:.3f}" if ends is None else f"{value:.3f} {unbroken(f'({ends[0]:.3f} to {ends[1]:.3f})')}"
+
+
+def unbroken(text: str) -> str:
+    """Words that stay on one line."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def short(digest: str) -> str:

@@ -15,7 +15,7 @@ from models.evaluation.report import (
 )
 from models.evaluation.scores import EvalReport, evaluation_rows, primary
 from models.evaluation.summaries import BENCHMARK
-from models.evaluation.summary_intervals import START, Known, all_intervals, is_known
+from models.evaluation.summary_intervals import START, Known, all_intervals, is_known, is_whole
 from models.evaluation.transfer import StabilityGap, history_of, stability_gaps, step_transfers
 
 SUMMARY = ("recipe", "step", "KA", "ZS", "GM")
@@ -193,7 +193,7 @@ def _trajectory(record: ExperimentRecord, known: Known, joint: Joint | None) -> 
 def _over_steps(record: ExperimentRecord, known: Known, joint: Joint | None) -> str:
     names = ", ".join(recipe.name for recipe in record.recipes)
     spoken = f"Line charts of accumulation, retention and their geometric mean by step for {names}; table below."
-    caption = "Bands: 95 % of bootstrap samples of the images." if is_known(known) else ""
+    caption = "Bands: 95 % of bootstrap samples of the images." if is_whole(known) else ""
     columns = ["recipe", "step", *(f"{name} {end}" for name in SUMMARY[2:] for end in ("low", "high"))]
     rows: list[list[Cell]] = []
     for recipe in record.recipes:

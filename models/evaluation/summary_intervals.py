@@ -33,6 +33,11 @@ def is_known(known: Known) -> bool:
     return any(ends is not None for intervals in known.values() for ends in intervals)
 
 
+def is_whole(known: Known) -> bool:
+    """Whether all intervals are known, as bands over the steps need."""
+    return all(ends is not None for intervals in known.values() for ends in intervals)
+
+
 def _intervals(record: ExperimentRecord, report: EvalReport) -> Intervals:
     found = benchmark_summaries(report, record.adaptation, record.retention, record.weights)
     return Intervals(**dict(zip(BENCHMARK, map(_ends, found), strict=True)))

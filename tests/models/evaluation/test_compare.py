@@ -105,4 +105,4 @@ def test_page_has_all_recipes_their_configurations_and_the_bound(two):
 def test_page_names_who_is_ahead_and_by_how_much(two):
     told = page_compare.render(compare.contenders(two))
     headline = told[told.index('<ul class="verdict">') : told.index("</ul>")]
-    assert "Ahead: first-seed0/replay + merge" in headline and re.search(r"behind by 0\.\d+; .*p = ", headline)
+    assert "Ahead: first-seed0/replay + merge" in headline and re.search(r"behind by 0\.\d+, .*p = ", headline)

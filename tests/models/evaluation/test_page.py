@@ -101,7 +101,7 @@ def test_what_a_record_knows_has_its_section(page, rich):
 
 def test_summaries_have_their_intervals(rich):
     told = render(rich)
-    assert re.search(r"<td>zero-shot</td><td>start</td><td>0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)</td>", told)
+    assert re.search(r"<td>zero-shot</td><td>start</td><td>0\.\d{3} \(0\.\d{3}\sto\s0\.\d{3}\)</td>", told)
 
 
 def test_joint_training_is_named_with_its_scores(record):
