@@ -50,7 +50,7 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1,
                   mobile=width < 600)  # fmt: skip
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", media="screen", features=[scheme])
+        self.call("Emulation.setEmulatedMedia", media="", features=[scheme])
 
     def open(self, path: Path, until: str = "document.readyState === 'complete'") -> None:
         """Load a file from disk and wait until the expression `until` holds."""

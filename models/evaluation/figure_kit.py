@@ -71,8 +71,9 @@ def matrix(
         )  # fmt: skip
         if len(columns) <= MOST_NUMBERED:
             figure.add_trace(_numbers(list(names), columns, cells[group], scale), row=row, col=1)
-    figure.update_xaxes(type="category", showgrid=False, ticks="", tickangle=0)
-    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="", dtick=1)
+        figure.update_yaxes(range=[len(names) - 0.5, -0.5], row=row, col=1)  # text would ask for room around it
+    figure.update_xaxes(type="category", range=[-0.5, len(columns) - 0.5], ticks="", tickangle=0)
+    figure.update_yaxes(type="category", ticks="", dtick=1)
     plain(figure, plot + 60, legend=False).update_xaxes(showgrid=False).update_yaxes(showgrid=False)
     width = max(COLUMN_PIXELS, 8 * max(len(column) for column in columns) + 12)
     width = width if len(columns) <= MOST_NUMBERED else NARROW_PIXELS

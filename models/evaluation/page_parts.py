@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 Cell = str | int | float | None
 SHOWN_ROWS = 20  # a longer table starts folded
-PRINTED_CELLS = 1500  # a folded table with more cells stays folded on paper
+PRINTED_CELLS = 600  # a folded table with more cells stays folded on paper
 LIBRARY = "plotly-cartesian.min.js"  # with all that our figures are drawn with, at a third of the whole library
 
 

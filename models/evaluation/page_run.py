@@ -3,7 +3,7 @@
 from html import escape
 
 from models.evaluation import figures_run as figures
-from models.evaluation.page_parts import Cell, Section, figure, folded, short, table
+from models.evaluation.page_parts import SHOWN_ROWS, Cell, Section, figure, folded, short, table
 from models.evaluation.record import ExperimentRecord, UnscoredStep
 
 
@@ -80,6 +80,7 @@ def lineage(record: ExperimentRecord) -> Section:
         for step in recipe.trained
     ]
     weights = table(["recipe", "step", "step data", "expert", "deployed"], rows, "Weights of every step")
+    weights = folded("Weights of every step", weights) if len(rows) > SHOWN_ROWS else weights
     said = f"<p>All recipes start from the pretrained weights <code>{short(record.pretrained)}</code>.</p>"
     sets = [[s.name, s.kind, s.samples, short(s.digest), short(s.texts)] for s in record.eval_sets]
     scored = table(["set", "kind", "images", "image table", "texts"], sets, "Evaluation sets") if sets else ""
