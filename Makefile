@@ -34,6 +34,7 @@ bench: setup ## measure data, merging and evaluation against what they must beat
 	$(BIN)/python benchmarks/read_images.py
 	$(BIN)/python benchmarks/merging.py --repeats 1
 	$(BIN)/python benchmarks/evaluation.py --repeats 1
+	$(BIN)/python benchmarks/report_page.py
 
 lint: setup ## style checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
