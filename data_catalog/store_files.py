@@ -49,11 +49,12 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise ValueError(
             f"cannot create {folder} ({error.strerror}); "
-            "give EVERGREEN_HOME or EVERGREEN_STORE a folder that can be written to"
+            "name a folder that can be written to, of the home by EVERGREEN_HOME or EVERGREEN_STORE"
         ) from error
     if not os.access(folder, os.W_OK):
         raise ValueError(
-            f"{folder} is not writable for this user; give EVERGREEN_HOME or EVERGREEN_STORE a folder that is"
+            f"{folder} is not writable for this user; "
+            "name a folder that is, of the home by EVERGREEN_HOME or EVERGREEN_STORE"
         )
 
 

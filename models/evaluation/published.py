@@ -52,6 +52,8 @@ def read_baseline(path: Path | str) -> Baseline:
     Where the number of images is not given it is that of the whole test split of the benchmark's dataset.
     """
     path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no file {path}: give a JSON or CSV table of scores, or zero-shot for the published one")
     name, about, rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_json(path)
     known = by_name(benchmark())
     scores = [_score(path, row, known.get(row.dataset)) for row in rows]

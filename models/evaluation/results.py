@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_catalog import store
 from data_catalog.json_files import read_json
-from data_catalog.store_files import write_atomically
+from data_catalog.store_files import make_folder, write_atomically
 from models.evaluation.metrics import concept_scores
 from models.evaluation.published import Baseline, baseline_summaries
 from models.evaluation.record import ExperimentRecord
@@ -117,7 +117,7 @@ def results_of(record: ExperimentRecord, baselines: Sequence[Baseline] = ()) -> 
 def write_results(tables: dict[str, pa.Table], directory: Path | str) -> list[Path]:
     """Write every table as NAME.parquet and all of them as results.json into `directory`, which is made if need be."""
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     paths = [directory / f"{name}.parquet" for name in tables]
     for path, table in zip(paths, tables.values(), strict=True):
         sink = pa.BufferOutputStream()

@@ -73,3 +73,8 @@ def test_tables_of_another_form_are_refused(table):
         read_baseline(table("name,percent\ndtd,5\n", "mine.csv"))
     with pytest.raises(ValueError, match="more than one score of DTD"):
         read_baseline(table({"scores": [{"dataset": "dtd", "percent": 1}, {"dataset": "DTD", "percent": 1}]}))
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no file .*none\.csv"):
+        read_baseline(tmp_path / "none.csv")

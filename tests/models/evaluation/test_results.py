@@ -109,3 +109,9 @@ def test_the_documented_schema_is_the_one_written():
 
 def _type(field: pa.Field) -> str:
     return {pa.string(): "string", pa.bool_(): "bool"}.get(field.type, str(field.type).replace("double", "float64"))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ValueError, match=r"cannot create .*taken/results"):
+        write_results({}, tmp_path / "taken" / "results")
