@@ -98,6 +98,11 @@ class ExperimentRecord(Spec):
     groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # of evaluation sets, beside the two above
     weights: dict[str, float] = Field(default_factory=dict)  # of evaluation sets in the means; 1 where not named
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """All sets of the two means, each once."""
+        return tuple(dict.fromkeys((*self.adaptation, *self.retention)))
+
 
 class StreamReport(Ref):
     """A stored ExperimentRecord with its two curves per recipe, one value per step."""

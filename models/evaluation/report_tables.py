@@ -24,13 +24,13 @@ def dataset_rows(record: ExperimentRecord) -> list[Row]:
     """The score of every dataset under the first weights and after the last step of every recipe."""
     ends = {"zero-shot": primary(record.zero_shot)}
     ends |= {recipe.name: primary(recipe.steps[-1].scores) for recipe in record.recipes}
-    return [_row(record, name) | {end: scores[name] for end, scores in ends.items()} for name in _datasets(record)]
+    return [_row(record, name) | {end: scores[name] for end, scores in ends.items()} for name in record.datasets]
 
 
 def forgetting_rows(record: ExperimentRecord) -> list[Row]:
     """What every recipe had lost of every dataset after its last step."""
     lost = {recipe.name: forgetting(record, recipe) for recipe in record.recipes}
-    return [_row(record, name) | {end: scores[name] for end, scores in lost.items()} for name in _datasets(record)]
+    return [_row(record, name) | {end: scores[name] for end, scores in lost.items()} for name in record.datasets]
 
 
 def transfer_rows(record: ExperimentRecord) -> list[Row]:
@@ -58,10 +58,6 @@ def stage_rows(record: ExperimentRecord) -> list[Row]:
          "seconds": round(sum(s.seconds for s in group), 1)}
         for name, group in kinds.items()
     ]  # fmt: skip
-
-
-def _datasets(record: ExperimentRecord) -> list[str]:
-    return list(dict.fromkeys((*record.adaptation, *record.retention)))
 
 
 def _row(record: ExperimentRecord, name: str) -> Row:

@@ -136,9 +136,7 @@ class Tower:
 
     def __init__(self, model: nn.Module):
         self._model, self.device = embeddings.without_texts(model), embeddings.device_of(model)
-        self._threads = (
-            torch.get_num_threads()
-        )  # fitted to the whole model when it was built; their number decides bits
+        self._threads = torch.get_num_threads()  # fitted to the model when it was built; their number decides bits
         self._waiting: dict[EvalSet, list[Answering]] = {}
 
     def expect(self, answering: Answering) -> None:

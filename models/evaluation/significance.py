@@ -14,8 +14,8 @@ from data_catalog import store
 from data_catalog.refs import Spec
 from models.evaluation.intervals import between, difference, generator, resampled_sums
 from models.evaluation.metrics import Kind, contributions
-from models.evaluation.scores import SUMMARY_METRICS, EvalReport, dataset_weights, mean_score
-from models.evaluation.summaries import BENCHMARK, Weights
+from models.evaluation.scores import SUMMARY_METRICS, EvalReport, mean_score
+from models.evaluation.summaries import BENCHMARK, Weights, weighted_mean
 
 REPLICATES = 10_000  # so that a p-value of a summary is at least 2e-4
 
@@ -61,7 +61,7 @@ def compare(
     paired = {name: paired_contributions(first, second, name) for name in names}
     rows = [_of_dataset(name, *paired[name]) for name in names]
     drawn = {name: _pair_replicates(name, *paired[name]) for name in names}
-    sides = [_mean_of(drawn, datasets, weights) for datasets in (adaptation, retention)]  # 2 of [replicates, 2]
+    sides = [weighted_mean(drawn, datasets, weights) for datasets in (adaptation, retention)]  # 2 of [replicates, 2]
     found = [
         (mean_score(first, datasets, role, weights), mean_score(second, datasets, role, weights))
         for role, datasets in (("adaptation", adaptation), ("retention", retention))
@@ -140,11 +140,6 @@ def _of_dataset(name: str, first: np.ndarray, second: np.ndarray) -> Paired:
 def _pair_replicates(name: str, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     rows = np.stack([first, second], axis=1)
     return resampled_sums(rows, generator(name, "pair"), REPLICATES) / len(rows)  # [replicates, 2]
-
-
-def _mean_of(drawn: dict[str, np.ndarray], datasets: Sequence[str], weights: Weights) -> np.ndarray:
-    used = dataset_weights(datasets, weights)
-    return sum(used[name] * drawn[name] for name in datasets) / math.fsum(used.values())
 
 
 def _of_summary(name: str, found: tuple[float, float], drawn: np.ndarray) -> Paired:

@@ -95,11 +95,14 @@ def _replicates(report: EvalReport, score: Score) -> np.ndarray | None:
     return estimates(score.dataset, "retrieval", outcomes)[score.metric].replicates(draw)
 
 
-def _mean_replicates(drawn: Mapping[str, np.ndarray], datasets: Sequence[str], weights: Weights) -> np.ndarray | None:
-    if not set(datasets) <= set(drawn):
-        return None
+def weighted_mean(drawn: Mapping[str, np.ndarray], datasets: Sequence[str], weights: Weights = None) -> np.ndarray:
+    """The weighted mean over `datasets` of what was drawn for each of them: [replicates, ...]."""
     used = dataset_weights(datasets, weights)
     return sum(used[name] * drawn[name] for name in datasets) / math.fsum(used.values())
+
+
+def _mean_replicates(drawn: Mapping[str, np.ndarray], datasets: Sequence[str], weights: Weights) -> np.ndarray | None:
+    return weighted_mean(drawn, datasets, weights) if set(datasets) <= set(drawn) else None
 
 
 def _summary(name: str, value: float, draws: np.ndarray | None, datasets: Sequence[str]) -> Summary:

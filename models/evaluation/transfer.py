@@ -51,12 +51,11 @@ class StabilityGap(Spec):
 
 def history_of(record: ExperimentRecord, recipe: RecipeRecord) -> History:
     """The scores of `recipe` after every scored step on all sets of the summaries."""
-    datasets = (*record.adaptation, *(name for name in record.retention if name not in record.adaptation))
     steps = (-1, *(step.step for step in recipe.steps))
     reports = (record.zero_shot, *(step.scores for step in recipe.steps))
     since = [record.stream[before + 1 : step + 1] for before, step in pairwise(steps)]
     shown = [[]] + [[name for part in parts for name in part.datasets] for parts in since]
-    return history(steps, datasets, reports, shown)
+    return history(steps, record.datasets, reports, shown)
 
 
 def history(

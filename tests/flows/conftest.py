@@ -1,4 +1,5 @@
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -29,6 +30,15 @@ def raw_experiment(**changes) -> dict:
             "merged": {"update": {"method": {"kind": "lora", "rank": 2}}, "merge": {"init": "ema", "deploy": "ema"}},
         },
     } | changes
+
+
+@contextmanager
+def living_in(home):
+    """What a module's fixture runs has this home; yields the patches, which end with it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EVERGREEN_HOME", str(home))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+        yield patch
 
 
 @pytest.fixture

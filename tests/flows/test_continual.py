@@ -13,7 +13,7 @@ from flows.experiment import parse
 from flows.ingest import ingest
 from models.evaluation.record import load_record
 from tasks.journal import ALWAYS, journal
-from tests.flows.conftest import raw_experiment
+from tests.flows.conftest import living_in, raw_experiment
 
 pytestmark = pytest.mark.usefixtures("prefect_backend")
 
@@ -22,9 +22,7 @@ pytestmark = pytest.mark.usefixtures("prefect_backend")
 def first_life(prefect_backend, tmp_path_factory):
     """A home in which the tiny experiment was run once, its report and the stages that ran."""
     home = tmp_path_factory.mktemp("life") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EVERGREEN_HOME", str(home))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    with living_in(home):
         return home, *lived(raw_experiment())
 
 

@@ -17,7 +17,7 @@ from models.evaluation.record import load_record
 from models.merging.linear import Linear
 from models.merging.temporal import History, MergeSpec
 from tasks.journal import ALWAYS, journal
-from tests.flows.conftest import raw_experiment
+from tests.flows.conftest import living_in, raw_experiment
 
 pytestmark = pytest.mark.usefixtures("prefect_backend")
 WEIGHTS = [[0.0, 1.0], [0.7, 0.3]]
@@ -37,9 +37,7 @@ def searching(search=SEARCH, merge=MERGED["merge"], **validation):
 def life(prefect_backend, tmp_path_factory):
     """A home in which an experiment with a search was run once; its record, and what was scored in which order."""
     home, seen = tmp_path_factory.mktemp("life") / "home", []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EVERGREEN_HOME", str(home))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    with living_in(home) as patch:
         spied(patch, seen)
         with journal() as stages:
             report = continual_pretrain(parse(searching(), "test"))

@@ -14,7 +14,7 @@ from flows.experiment import parse
 from models.evaluation.record import load_record
 from models.evaluation.scores import primary
 from tasks.journal import ALWAYS, journal
-from tests.flows.conftest import raw_experiment
+from tests.flows.conftest import living_in, raw_experiment
 
 pytestmark = pytest.mark.usefixtures("prefect_backend")
 PROBE = "accuracy_linear_probe"
@@ -36,9 +36,7 @@ def lived(evaluation):
 def lives(prefect_backend, tmp_path_factory):
     """One experiment as others are scored, then scored as asked for; its home."""
     home = tmp_path_factory.mktemp("scored") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EVERGREEN_HOME", str(home))
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}")
+    with living_in(home) as patch:
         patch.setattr("data_catalog.subsets.AT_LEAST", 4)
         patch.setattr("data_catalog.subsets.PER_CLASS", 0)
         return home, lived({}), lived(ASKED)
