@@ -162,7 +162,7 @@ def draft_plan(experiment: ExperimentConfig, material: Material) -> StreamPlan:
     if policy.needs_scores():
         policy = CaptionPolicy(prefer=tuple(dict.fromkeys((*policy.kinds(), *policy.otherwise))))
     return compose_stream(
-        material.training, _captions(material), ordering, ordering.identity(), 1, experiment.seed,
+        material.training, captions_of(material), ordering, ordering.identity(), 1, experiment.seed,
         list(experiment.pretraining), policy, (), None, material.exclusions, "equal", "draft",
     )  # fmt: skip
 
@@ -253,7 +253,7 @@ def begin(experiment: ExperimentConfig, material: Material) -> tuple[CheckpointR
     policy, ordering = experiment.stream.captions, Random()
     scores = caption_scores(experiment, pool, None) if policy.needs_scores() else ()
     plan = compose_stream(
-        pool.training, _captions(pool), ordering, ordering.identity(), 1, experiment.seed,
+        pool.training, captions_of(pool), ordering, ordering.identity(), 1, experiment.seed,
         list(experiment.pretraining), policy, scores, None, pool.exclusions, "equal", "pool",
     )  # fmt: skip
     only_pretraining = Mixture(pretraining=1, update=0, buffer=0)
@@ -267,7 +267,7 @@ def plan_stream(experiment: ExperimentConfig, material: Material, start: Checkpo
     ordering = spec.ordering.located()
     scores = caption_scores(experiment, material, start) if experiment.needs_caption_scores() else ()
     ranked = concept_scores(experiment, material, start, scores)
-    return compose_stream(material.training, _captions(material), ordering, ordering.identity(), spec.number,
+    return compose_stream(material.training, captions_of(material), ordering, ordering.identity(), spec.number,
                           experiment.seed, list(experiment.pretraining), spec.captions, scores, ranked,
                           material.exclusions, spec.cut)  # fmt: skip
 
@@ -282,7 +282,7 @@ def caption_scores(
     waiting = [
         score_captions.submit(dataset, ref, by, vectors[dataset.digest])
         for dataset in trained
-        for ref in (None, *_captions(material, dataset))  # None: the texts that came with the data
+        for ref in (None, *captions_of(material, dataset))  # None: the texts that came with the data
     ]
     found = tuple(future.result() for future in waiting)
     record_findings([], list(found))
@@ -304,7 +304,7 @@ def concept_scores(
     if unknown := sorted({*need.reference} - known.keys()):
         raise ValueError(f"`stream.ordering` names the reference {unknown}, expected some of `pretraining`: {[*known]}")
     reference = [known[name] for name in need.reference] or list(material.pretraining)
-    return score_concepts(by, list(material.streamed), need.score, _captions(material), reference, experiment.seed,
+    return score_concepts(by, list(material.streamed), need.score, captions_of(material), reference, experiment.seed,
                           experiment.stream.captions, list(scores), list(material.exclusions))  # fmt: skip
 
 
@@ -320,6 +320,7 @@ def _scorer(by: ScoredBy | str, start: CheckpointRef | None) -> CheckpointRef:
     return start
 
 
-def _captions(material: Material, of: DatasetRef | None = None) -> list[CaptionRef]:
+def captions_of(material: Material, of: DatasetRef | None = None) -> list[CaptionRef]:
+    """The captions of all training datasets, or of one."""
     wanted = {dataset.digest for dataset in (material.training if of is None else [of])}
     return [ref for ref in material.captions if ref.dataset in wanted]
