@@ -1,4 +1,6 @@
+import resource
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pyarrow as pa
 import pytest
@@ -78,6 +80,44 @@ def test_threads_share_it(tmp_path, rows, decode):
         found = pool.map(lambda start: cache.images(rows.slice(start, 12), decode), [0, 6, 12, 3] * 4)
         for start, images in zip([0, 6, 12, 3] * 4, found, strict=True):
             assert torch.equal(images, expected[start : start + 12])
+
+
+def test_an_image_that_several_decode_at_once_is_kept_once(tmp_path, rows, decode):
+    all_have_decoded = Barrier(3)
+
+    def decode_beside_others(some):
+        images = decode(some)
+        all_have_decoded.wait(10)
+        return images
+
+    twice = rows.take(pa.array([*range(24), 3]))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: opened(tmp_path).images(twice, decode_beside_others), range(3)))
+    (path,) = (tmp_path / "decoded").glob("*/pixels")
+    assert path.stat().st_size == 24 * 3 * 16 * 16
+    assert all(torch.equal(images, centred_images(twice, 16)) for images in found)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "decoded").write_text("a file")
+    with pytest.raises(ValueError, match=r"cannot be kept in .*decoded.*EVERGREEN_DECODED"):
+        opened(tmp_path)
+
+
+def test_a_full_disk_is_told_and_leaves_what_was_kept(tmp_path, rows, decode):
+    cache = opened(tmp_path)
+    cache.images(rows.slice(0, 4), decode)
+    (folder,) = (tmp_path / "decoded").iterdir()
+    before = [(folder / name).read_bytes() for name in ("index", "pixels")]
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6 * 768, limit[1]))
+    try:
+        with pytest.raises(ValueError, match=r"cannot be kept in .*EVERGREEN_DECODED"):
+            cache.images(rows, decode)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert (folder / "index").read_bytes() == before[0] and (folder / "pixels").read_bytes().startswith(before[1])
+    assert torch.equal(opened(tmp_path).images(rows, decode), centred_images(rows, 16))
 
 
 def test_it_is_used_only_where_a_folder_is_named(tmp_path, rows, tiny, monkeypatch):
