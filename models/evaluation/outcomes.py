@@ -57,9 +57,17 @@ def targets_of(eval_set: EvalSet, classes: int) -> Tensor:
 
 
 def owners_of(eval_set: EvalSet, texts: int) -> Tensor:
-    """The image of each text; never its class target, which reference 9.1 describes as a defect."""
+    """The image of each text; never its class target, which reference 9.1 describes as a defect.
+
+    Raises ValueError where the images own another number of texts, and where one owns none, which could never hit.
+    """
     table = store.read_table(eval_set.digest, ["first_text", "last_text"])
     first, last = (torch.from_numpy(table[name].to_numpy().copy()).long() for name in table.column_names)
+    if len(silent := (last <= first).nonzero().flatten()):
+        raise ValueError(
+            f"{len(silent)} of {len(first)} images of {eval_set.name} have no text, the first at position "
+            f"{int(silent[0])}; leave them out of the evaluation set"
+        )
     owners = torch.repeat_interleave(last - first)
     if len(owners) != texts:
         raise ValueError(f"the images of {eval_set.name} own {len(owners)} texts, but it has {texts}; compose it again")

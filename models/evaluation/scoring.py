@@ -27,6 +27,7 @@ from models.evaluation.scores import EvalReport
 from models.evaluation.text_cache import text_vectors
 from models.evaluation.zero_shot import Head
 
+_LARGEST = math.log(torch.finfo(torch.float32).max)  # logit scale whose exponential single precision holds
 MOST_WEIGHTS = 16 << 30  # bytes of image towers that share a pass; of more checkpoints, images are decoded again
 
 
@@ -54,7 +55,8 @@ def evaluate_many(
 
     `probe`: fit a linear probe too, to the images of the set in `training` that has the name of the evaluation set;
     sets without one get none. `batch_size`: images decoded together, `workers`: threads that decode; neither changes a
-    digit. Raises ValueError on an evaluation set that is empty or named twice, and on features that are not finite.
+    digit. Raises ValueError on an evaluation set that is empty or named twice, on a probe with too few images, and on
+    weights that have diverged.
     """
     _refuse_unusable(eval_sets)
     questions = [_question(eval_set, probe, training) for eval_set in eval_sets]
@@ -86,6 +88,11 @@ def _question(eval_set: EvalSet, probe: Probe | None, training: Sequence[EvalSet
         return Question(eval_set)
     if own.digest == eval_set.digest:
         raise ValueError(f"the linear probe of {eval_set.name} would be fitted to the images it is scored on")
+    if own.samples < 2:
+        raise ValueError(
+            f"{eval_set.name} has {own.samples} training image for its linear probe, expected at least 2: leave "
+            "`evaluation.probe` or the dataset out"
+        )
     return Question(eval_set, probe, own)
 
 
@@ -177,5 +184,11 @@ def _towers(jobs: Sequence[Job]) -> list[Tower]:
 
 def _head(checkpoint: CheckpointRef) -> Head:
     weights = load(checkpoint)
-    bias = float(weights["logit_bias"]) if "logit_bias" in set(weights) else None
-    return Head(scale=math.exp(float(weights["logit_scale"])), bias=bias)
+    scale, bias = (float(weights[name]) if name in set(weights) else None for name in ("logit_scale", "logit_bias"))
+    if not (-math.inf < scale < _LARGEST and math.isfinite(bias or 0)):
+        found = f"the logit scale {scale:g}" + ("" if bias is None else f" and the bias {bias:g}")
+        raise ValueError(
+            f"checkpoint {checkpoint.digest[:19]} has {found}, expected finite ones, the scale below {_LARGEST:.1f}: "
+            "its training has diverged; lower the learning rate"
+        )
+    return Head(scale=math.exp(scale), bias=bias)

@@ -1,4 +1,5 @@
 import json
+import math
 
 import pyarrow as pa
 import pytest
@@ -143,8 +144,15 @@ def test_other_weights_are_scored_themselves(tiny, tiny_folder, eval_sets, decod
 
 
 def test_diverged_weights_are_refused(tiny, eval_sets):
-    broken = {name: torch.full_like(weight, torch.nan) for name, weight in load(tiny).items()}
+    broken = {name: weight * (torch.nan if name.startswith("visual") else 1) for name, weight in load(tiny).items()}
     with pytest.raises(ValueError, match="not finite on first"):
+        evaluate(save(broken, tiny.backbone), eval_sets[:1])
+
+
+@pytest.mark.parametrize("scale", [math.nan, math.inf, -math.inf, 1000.0, 89.0])
+def test_a_diverged_temperature_is_refused_by_name(tiny, eval_sets, scale):
+    broken = {name: torch.tensor(scale) if name == "logit_scale" else weight for name, weight in load(tiny).items()}
+    with pytest.raises(ValueError, match=f"has the logit scale {scale:g}, expected finite ones"):
         evaluate(save(broken, tiny.backbone), eval_sets[:1])
 
 
@@ -214,3 +222,17 @@ def test_a_linear_probe_is_fitted_to_the_training_images_of_its_set(tiny, tmp_pa
 def test_a_probe_of_the_images_it_is_scored_on_is_refused(tiny, eval_sets):
     with pytest.raises(ValueError, match="fitted to the images it is scored on"):
         evaluate_many([tiny], eval_sets[:1], Probe(), eval_sets[:1])
+
+
+def test_a_probe_of_too_few_images_is_refused_before_any_is_decoded(tiny, tmp_path, eval_sets, decoded):
+    training = made_set(tmp_path, "train", "classification", PROMPTS, [0]).model_copy(update={"name": "first"})
+    with pytest.raises(ValueError, match="first has 1 training image"):
+        evaluate_many([tiny], eval_sets[:1], Probe(), [training])
+    assert not decoded
+
+
+def test_an_image_without_text_is_refused_before_any_is_decoded(tiny, tmp_path, eval_sets, decoded):
+    silent = made_set(tmp_path, "silent", "retrieval", ["a photo"], [0, 0], [(0, 1), (1, 1)])
+    with pytest.raises(ValueError, match="1 of 2 images of silent have no text, the first at position 1"):
+        evaluate(tiny, [silent])
+    assert not decoded
