@@ -101,19 +101,20 @@ def within(contender: Contender, budget: float | None) -> StepRecord | None:
 
 def against(found: Sequence[Contender], leader: str) -> list[Verdict]:
     """The contender labelled `leader` against each other one, image by image, both at equal compute."""
-    budget = common_mafs(found)
+    budget, pairs = common_mafs(found), len(found) * (len(found) - 1) // 2  # any of which might have come out on top
     first = next(contender for contender in found if contender.label == leader)
-    return [_verdict(first, other, budget) for other in found if other.label != leader]
+    return [_verdict(first, other, budget, pairs) for other in found if other.label != leader]
 
 
-def _verdict(first: Contender, other: Contender, budget: float | None) -> Verdict:
+def _verdict(first: Contender, other: Contender, budget: float | None, pairs: int) -> Verdict:
     ends = [within(contender, budget) for contender in (first, other)]
     if None in ends:
         return Verdict(other.label, None, "no step within the common budget was scored")
     record = first.record
     try:
-        return Verdict(other.label, compare(*(end.scores for end in ends), record.adaptation, record.retention,
-                                            record.weights))  # fmt: skip
+        sets = record.eval_sets, other.record.eval_sets
+        found = compare(*(end.scores for end in ends), record.adaptation, record.retention, record.weights, sets, pairs)
+        return Verdict(other.label, found)
     except ValueError as error:  # other images, or a run from before outcomes were kept
         return Verdict(other.label, None, str(error))
 

@@ -77,14 +77,18 @@ def difference(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndarray,
     return Difference(float(apart.mean()), low, high, _sign_flip_p(apart, generator(*path, "signs")))
 
 
+def flipped_sums(apart: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Sums of the differences `apart` [n] under random signs: [SIGN_FLIPS]; the signs they have are no matter."""
+    sizes, counts = np.unique(np.abs(apart[apart != 0]), return_counts=True)
+    chunks = _chunks(SIGN_FLIPS, len(sizes))
+    positive = (draw.binomial(counts, 0.5, size=(flips, len(counts))) for flips in chunks)  # how many of each size
+    return np.concatenate([((2 * some - counts) * sizes).sum(1) for some in positive])
+
+
 def _sign_flip_p(apart: np.ndarray, draw: np.random.Generator) -> float:
     """Share of random signs under which the sum is as far from 0 as the one found, which counts as one of them."""
-    sizes, counts = np.unique(np.abs(apart[apart != 0]), return_counts=True)
-    found = abs(apart.sum()) * (1 - 1e-12)  # sums that are equal but for rounding are as far
-    as_far = 0
-    for flips in _chunks(SIGN_FLIPS, len(sizes)):
-        plus = draw.binomial(counts, 0.5, size=(flips, len(counts)))  # how many of a size stay positive
-        as_far += np.count_nonzero(np.abs(((2 * plus - counts) * sizes).sum(1)) >= found)
+    found = abs(apart.sum()) - 1e-12 * np.abs(apart).sum()  # sums that are equal but for rounding are as far
+    as_far = np.count_nonzero(np.abs(flipped_sums(apart, draw)) >= found)
     return float((1 + as_far) / (1 + SIGN_FLIPS))
 
 
