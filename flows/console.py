@@ -1,14 +1,20 @@
 """What a person sees in the terminal while a flow runs."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from data_catalog.outage import Outage
+from data_catalog.store import MissingArtifact
 from models.evaluation.record import StageRecord
 from tasks.journal import ALWAYS, journal
 from tasks.progress import listening
+
+SAID_BY_US = (ValueError, MissingArtifact, Outage)  # the command ends with their message as its last line
+_OF_A_FAILURE = ("Finished in state Failed(", "Failed to write result: Failed to serialize object of type ")
 
 
 class Stages:
@@ -61,5 +67,28 @@ def watching(quiet: bool = False) -> Iterator[Stages]:
             if done == total:
                 bars.remove_task(running.pop(label))
 
-        with journal(stages.tell), listening(advance):
+        with journal(stages.tell), listening(advance), saying_once():
             yield stages
+
+
+@contextlib.contextmanager
+def saying_once() -> Iterator[None]:
+    """Keep Prefect's tracebacks of what a command says in one line off the terminal; the pages of the run have them."""
+    import prefect.main  # noqa: F401 gives the root logger its handlers
+
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
+        handler.addFilter(_is_news)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether nothing else says what Prefect's engine says of a run that failed."""
+    if not record.name.startswith(("prefect.flow_runs", "prefect.task_runs")):
+        return True
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, SAID_BY_US) and not record.getMessage().startswith(_OF_A_FAILURE)

@@ -4,10 +4,11 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.duplicates import DuplicateGroups, DuplicateSearch
+from flows.chosen_weights import choose
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_experiment
-from flows.preparing import begin, choose, gather, hashed_groups, near_groups
+from flows.preparing import begin, gather, hashed_groups, near_groups
 from tasks.journal import journal
 from tasks.record import record_findings
 

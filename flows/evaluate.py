@@ -8,10 +8,11 @@ from pydantic import Field
 
 from data_catalog.refs import Spec
 from flows.asked import scores_of, whole_scores_of
+from flows.chosen_weights import choose, digest_asked_for
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_experiment
-from flows.preparing import Prepared, choose, prepare
+from flows.preparing import Prepared, prepare
 from models.checkpoints import CheckpointRef
 from models.evaluation.paper_profile import SHARE
 from models.evaluation.scores import EvalReport, Score, StepScores
@@ -46,6 +47,7 @@ def evaluate(
     experiment = given(config)
     if profile == "paper":
         _refuse_other_images(experiment)
+    digest_asked_for(experiment, checkpoint)  # known to be there before anything is done
     with journal():
         prepared = prepare(experiment, ingest_experiment(experiment))
         chosen = choose(experiment, prepared.start, checkpoint)

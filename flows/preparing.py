@@ -1,6 +1,5 @@
 """From ingested datasets to what all recipes of an experiment share: the first weights, the stream, what is scored."""
 
-import re
 from collections.abc import Sequence
 
 from prefect import get_run_logger
@@ -19,11 +18,11 @@ from data_catalog.seeds import seed_of
 from data_catalog.shards import DatasetRef
 from data_catalog.stream import StreamPlan
 from data_catalog.validation import HELD_OUT
+from flows.chosen_weights import choose
 from flows.experiment import ExperimentConfig
 from flows.ingest import Ingested, named
 from flows.scored_sets import ScoredSets, compose_scored_sets, scored_datasets
 from models.checkpoints import CheckpointRef
-from models.evaluation.record import find_record, run_name
 from models.start import Pretrained
 from tasks.caption import score_captions
 from tasks.compose import (
@@ -221,22 +220,6 @@ def embedded_groups(experiment: ExperimentConfig, ingested: Ingested, start: Che
     if "embedding" not in search.kinds:
         return []
     return near_groups(list(ingested.datasets.values()), search, choose(experiment, start, search.checkpoint))
-
-
-def choose(experiment: ExperimentConfig, pretrained: CheckpointRef, checkpoint: str) -> CheckpointRef:
-    """The weights that `checkpoint` stands for; raises ValueError that says what can be asked for."""
-    if checkpoint == "pretrained":
-        return pretrained
-    if re.fullmatch(r"sha256:[0-9a-f]{64}", checkpoint):
-        return CheckpointRef(digest=checkpoint, backbone=pretrained.backbone)
-    record = find_record(run_name(experiment.name, experiment.seed))
-    deployed = {f"{r.name}/{s.step}": s.deployed for r in record.recipes for s in r.trained}
-    if checkpoint not in deployed:
-        raise ValueError(
-            f"no checkpoint {checkpoint!r} in {run_name(experiment.name, experiment.seed)}: give `pretrained`, "
-            f"sha256:<64 hex digits>, or one of {', '.join(deployed)}"
-        )
-    return CheckpointRef(digest=deployed[checkpoint], backbone=pretrained.backbone)
 
 
 def begin(experiment: ExperimentConfig, material: Material) -> tuple[CheckpointRef, list[StreamPlan]]:
