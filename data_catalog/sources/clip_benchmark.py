@@ -53,8 +53,8 @@ class ClipBenchmark(OneDataset):
         template = self.prompt_template or (listed[0] if listed else None)
         if template is None and self._kind(listing.files) == "classification":
             raise ValueError(
-                f"{self.root()} has classes but no {TEMPLATES}: give the sentence around a class name, {{}} standing "
-                "for it, as `prompt_template`"
+                f"{self.root()} has classes but no {TEMPLATES} with a line: give the sentence around a class name, "
+                "{} standing for it, as `prompt_template`"
             )
         found = super(ClipBenchmark, self.model_copy(update={"prompt_template": template})).candidates(listing)
         if len(listed) < 2:
@@ -71,7 +71,7 @@ class ClipBenchmark(OneDataset):
         return Found(pa.concat_tables(rows), names)
 
     def _kind(self, present: dict[str, FileStat]) -> Literal["classification", "retrieval"]:
-        said = "\n".join(self._lines(KIND)).lower() if KIND in present else "classification"
+        said = ("\n".join(self._lines(KIND)).lower() if KIND in present else "") or "classification"
         if said not in MEMBERS:
             raise ValueError(f"{self._at(KIND)} says {said!r:.60}, expected one of {', '.join(MEMBERS)}")
         return said
@@ -86,13 +86,15 @@ class ClipBenchmark(OneDataset):
 
     def _templates(self) -> tuple[str, ...]:
         lines = self._lines(TEMPLATES)
-        if odd := [line for line in lines if "{c}" not in line]:
-            raise ValueError(f"{self._at(TEMPLATES)} has the line {odd[0]!r:.60}, expected {{c}} for the class in each")
+        if odd := [line for line in lines if "{c}" not in line or "{}" in line]:
+            raise ValueError(
+                f"{self._at(TEMPLATES)} has the line {odd[0]!r:.60}, expected {{c}} for the class in each, and no {{}}"
+            )
         return tuple(line.replace("{c}", "{}") for line in lines)
 
     def _shards(self, split: str) -> int:
         said = "".join(self._lines(f"{split}/{COUNT}"))
-        if not said.isdecimal() or int(said) == 0:
+        if not said.isdecimal() or len(said) > 6 or int(said) == 0:  # each tar is looked for
             raise ValueError(f"{self._at(f'{split}/{COUNT}')} says {said!r:.40}, expected the number of tars beside it")
         return int(said)
 

@@ -1,5 +1,7 @@
 """The WebDataset layout of CLIP_benchmark: splits by folder, classes by line, captions by line, read by position."""
 
+import gzip
+
 import pytest
 
 from data_catalog import store
@@ -58,6 +60,16 @@ def test_captions_are_lines(stores, captioned, ingested):
     assert found.facts.kind == "retrieval" and found.facts.templates == ()
 
 
+def test_a_type_that_says_nothing_stands_for_classes(stores, layout, ingested):
+    assert ingested(wds(stores["file"](layout | {"dataset_type.txt": b"\n"}))).facts.kind == "classification"
+
+
+def test_a_compressed_tar_is_told_and_nothing_of_it_read(stores, layout, ingested):
+    found = ingested(wds(stores["file"](layout | {"test/1.tar": gzip.compress(layout["test/1.tar"])})))
+    (row,) = found.refused.values()
+    assert row["shard"] == "wds/test/1.tar" and "uncompressed tar" in row["reason"] and len(found.samples) == 4
+
+
 def test_it_is_scored_with_one_prompt_or_with_all_that_it_lists(stores, layout):
     source = wds(stores["file"](layout))
     (dataset,) = (ingest(source, raw) for raw in source.scan())
@@ -84,10 +96,13 @@ def test_a_class_beyond_the_list_is_refused(stores, layout, ingested):
 
 @pytest.mark.parametrize("changes, message", [
     ({"test/nshards.txt": b"many"}, r"nshards\.txt says 'many', expected the number of tars"),
+    ({"test/nshards.txt": b"10000000"}, r"nshards\.txt says '10000000', expected the number of tars"),
     ({"dataset_type.txt": b"multilabel"}, "says 'multilabel', expected one of classification, retrieval"),
     ({"classnames.txt": None}, r"there is no .*classnames\.txt, which belongs to the layout"),
     ({"classnames.txt": b"cat\n\ndog"}, "has an empty line"),
     ({"zeroshot_classification_templates.txt": b"a photo of {}"}, r"'a photo of \{\}', expected \{c\}"),
+    ({"zeroshot_classification_templates.txt": b"a {c} {}"}, r"'a \{c\} \{\}', expected .* and no \{\}"),
+    ({"zeroshot_classification_templates.txt": b"\n"}, "no zeroshot_classification_templates.txt with a line"),
     ({"zeroshot_classification_templates.txt": None}, "as `prompt_template`"),
     ({"test/nshards.txt": None, "train/nshards.txt": None}, r"no folder of a split \(train.*correct `data`"),
 ])  # fmt: skip
