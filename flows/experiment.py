@@ -94,10 +94,12 @@ class EvaluationSpec(Spec):
         return self
 
     @model_validator(mode="after")
-    def _groups_are_sets(self) -> "EvaluationSpec":
-        for name, members in self.groups.items():
+    def _means_are_of_sets(self) -> "EvaluationSpec":
+        given = {"`retention`": self.retention}
+        given |= {} if self.adaptation is None else {"`adaptation`": self.adaptation}
+        for name, members in (given | {f"`groups` {name!r}": sets for name, sets in self.groups.items()}).items():
             if not members or len(set(members)) < len(members):
-                raise ValueError(f"`groups` has {name!r} with {[*members]}, expected names of scored sets, each once")
+                raise ValueError(f"{name} is of {[*members]}, expected names of scored sets, each once")
         return self
 
 
@@ -217,10 +219,20 @@ def parse(raw: dict, origin: str) -> ExperimentConfig:
 
 
 def _parsed(tree: inheritance.Node, origin: str) -> ExperimentConfig:
+    raw = inheritance.plain(tree)
     try:
-        return ExperimentConfig.model_validate(inheritance.plain(tree))
+        return _kind_of(raw).model_validate(raw)
     except ValidationError as error:
         raise ValueError(f"{origin} is not a valid experiment:\n" + problems(error, tree)) from error
+
+
+def _kind_of(raw: dict) -> type[ExperimentConfig]:
+    """A living stream is an experiment too: whatever reads one reads both."""
+    if "living" not in raw:
+        return ExperimentConfig
+    from flows.living_config import LivingConfig  # which imports this module
+
+    return LivingConfig
 
 
 def problems(error: ValidationError, tree: inheritance.Node | None = None) -> str:

@@ -12,7 +12,7 @@ from data_catalog.shards import DatasetRef
 from data_catalog.validation import SPLIT, validation_name
 from flows.experiment import EvaluationSpec, ExperimentConfig
 from flows.ingest import Ingested, named
-from models.evaluation.scores import EvalReport, StepScores, mean_score, summarise
+from models.evaluation.scores import EvalReport, StepScores, dataset_weights, mean_score, summarise
 from tasks.compose import (
     compose_chosen_set,
     compose_eval_set,
@@ -55,7 +55,7 @@ class ScoredSets(Spec):
 def scored_datasets(experiment: ExperimentConfig, ingested: Ingested, adaptation: Sequence[str]) -> list[DatasetRef]:
     """All datasets that are scored: those of the means, and the own ones in none; raises ValueError for unknown ones.
 
-    Groups and weights may name no other.
+    Groups and weights may name no other, and each mean needs a set that counts.
     """
     spec = experiment.evaluation
     names = list(dict.fromkeys([*adaptation, *spec.retention, *ingested.scored_only]))
@@ -65,6 +65,8 @@ def scored_datasets(experiment: ExperimentConfig, ingested: Ingested, adaptation
                 f"`evaluation.{key}` names {', '.join(unknown)}, which is not scored; scored are "
                 f"{', '.join(sorted(names))}"
             )
+    for sets in (adaptation, spec.retention, *spec.groups.values()):
+        dataset_weights(sets, spec.weights)  # refuses a mean without weight before anything is trained
     return named(ingested, names, "evaluation")
 
 

@@ -117,13 +117,18 @@ def mean_score(
 
 
 def dataset_weights(datasets: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
-    """How much each of `datasets` counts in their mean; raises ValueError for negative weights and where none counts.
+    """How much each of `datasets` counts in their mean.
 
+    Raises ValueError for negative weights, where none counts, and for a set that is named twice.
     Weights of other datasets are passed over, since one table of weights serves several groups.
     """
     if below := {name: weight for name, weight in (weights or {}).items() if not 0 <= weight < math.inf}:
         raise ValueError(f"weights of datasets are numbers from 0 on, not {below}; correct `weights`")
     used = {name: float((weights or {}).get(name, 1.0)) for name in datasets}
+    if len(used) < len(datasets):
+        raise ValueError(
+            f"a mean over {', '.join(datasets)} names a set twice: name each once; `weights` tell how much"
+        )
     if not any(used.values()):
         raise ValueError(f"all of {', '.join(datasets)} have weight 0: their mean is undefined; give one a weight")
     return used

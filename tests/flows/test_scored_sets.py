@@ -103,6 +103,7 @@ def test_probes_are_fitted_to_training_images_that_are_not_kept_aside(prepared):
 @pytest.mark.parametrize("evaluation, message", [
     ({"groups": {"x": ["NOWHERE"]}}, r"`evaluation\.groups\.x` names NOWHERE, which is not scored; scored are ANIMALS"),
     ({"weights": {"NOWHERE": 2}}, r"`evaluation\.weights` names NOWHERE, which is not scored"),
+    ({"weights": {"SHAPES": 0}, "groups": {"x": ["SHAPES"]}}, "all of SHAPES have weight 0"),
     ({"images": "validation", "validation": {"without": ["SHAPES"]}}, "validation, but SHAPES has no such image"),
 ])  # fmt: skip
 def test_what_cannot_be_scored_is_said(prepared, evaluation, message):
@@ -115,6 +116,8 @@ def test_what_cannot_be_scored_is_said(prepared, evaluation, message):
     ({"images": "clean"}, "set `stream.duplicates`"),
     ({"images": "validation", "validation": {}, "subset": 0.1}, "limit these by `validation.most`"),
     ({"groups": {"x": ["SHAPES", "SHAPES"]}}, "each once"),
+    ({"retention": ["SHAPES", "SHAPES"]}, "each once"),
+    ({"adaptation": []}, "`adaptation` is of"),
     ({"own": [OWN | {"name": "demo"}]}, "`sources` names demo more than once"),
 ])  # fmt: skip
 def test_what_does_not_fit_together_is_refused_when_it_is_read(evaluation, message):

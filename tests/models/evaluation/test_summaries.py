@@ -77,6 +77,13 @@ def test_weights_that_define_no_mean_are_refused(first, weights, message):
         group_summaries(first, {"g": ["a", "b"]}, weights)
 
 
+def test_a_set_named_twice_in_a_mean_is_refused(first):
+    with pytest.raises(ValueError, match="names a set twice"):
+        group_summaries(first, {"g": ["a", "a"]})
+    with pytest.raises(ValueError, match="names a set twice"):
+        summarise(0, first, ADAPTATION, ("c", "c"))
+
+
 def test_recall_without_outcomes_has_no_interval_but_a_value(first):
     bare = first.model_copy(update={"outcomes": {}})
     assert set(replicates_of(bare, ["a", "d"])) == {"a"}
