@@ -85,7 +85,7 @@ TABLES = {
     "stability_gaps": _schema(
         **_RUN,
         dataset=(pa.string(), "evaluation set"),
-        before=(pa.float64(), "score after the step before, or null"),
+        before=(pa.float64(), "score after the step before"),
         lowest=(pa.float64(), "lowest score inside the step"),
         iteration=(pa.int32(), "iterations of the step done where it was first that low"),
         after=(pa.float64(), "score after the step"),

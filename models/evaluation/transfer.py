@@ -42,7 +42,7 @@ class StabilityGap(Spec):
 
     step: int
     dataset: str
-    before: float | None  # after the step before; null where that step was not scored
+    before: float  # after the step before
     lowest: float  # of the scores inside
     iteration: int  # where it was first that low
     after: float  # of the weights that the step deploys
@@ -120,24 +120,27 @@ def step_transfers(history: History) -> tuple[StepTransfer, ...]:
 
 
 def stability_gaps(record: ExperimentRecord, recipe: RecipeRecord) -> tuple[StabilityGap, ...]:
-    """The gap of every dataset in every scored step that was scored inside too; none where nothing was."""
+    """The gap of every dataset in every step that was scored inside, after it and after the step before.
+
+    Without a score before, what a step has yet to learn would look like something lost.
+    """
     before = {-1: record.zero_shot} | {step.step: step.scores for step in recipe.steps}
-    return tuple(gap for step in recipe.steps if step.inside for gap in _gaps(before.get(step.step - 1), step))
+    whole = [step for step in recipe.steps if step.inside and step.step - 1 in before]
+    return tuple(gap for step in whole for gap in _gaps(before[step.step - 1], step))
 
 
-def _gaps(before: EvalReport | None, step: StepRecord) -> list[StabilityGap]:
+def _gaps(before: EvalReport, step: StepRecord) -> list[StabilityGap]:
     inside = [(point.iteration, primary(point.scores)) for point in step.inside]
-    earlier, after = primary(before) if before else {}, primary(step.scores)
-    names = [name for name in inside[0][1] if name in after]
-    return [_gap(step.step, name, earlier.get(name), [(i, scored[name]) for i, scored in inside], after[name])
+    earlier, after = primary(before), primary(step.scores)
+    names = [name for name in inside[0][1] if name in after and name in earlier]
+    return [_gap(step.step, name, earlier[name], [(i, scored[name]) for i, scored in inside], after[name])
             for name in names]  # fmt: skip
 
 
 def _gap(
-    step: int, dataset: str, before: float | None, inside: Sequence[tuple[int, float]], after: float
+    step: int, dataset: str, before: float, inside: Sequence[tuple[int, float]], after: float
 ) -> StabilityGap:
     iteration, lowest = min(inside, key=lambda point: (point[1], point[0]))
-    settled = after if before is None else min(before, after)
     return StabilityGap(
         step=step,
         dataset=dataset,
@@ -145,7 +148,7 @@ def _gap(
         lowest=lowest,
         iteration=iteration,
         after=after,
-        gap=max(0.0, settled - lowest),
+        gap=max(0.0, min(before, after) - lowest),
     )
 
 

@@ -99,5 +99,11 @@ def test_the_stability_gap_is_what_was_lost_for_a_while_only(record):
     assert broad.gap == 0
 
 
+def test_what_a_step_has_yet_to_learn_is_no_gap_where_its_start_is_not_known(record):
+    recipe = with_inside(record, 1, (10, {"photos": 0.3}))
+    assert [gap.step for gap in stability_gaps(record, recipe)] == [1]
+    assert stability_gaps(record, recipe.model_copy(update={"steps": recipe.steps[1:]})) == ()
+
+
 def test_without_scores_inside_there_is_no_gap_to_speak_of(record):
     assert stability_gaps(record, record.recipes[0]) == ()
