@@ -1,5 +1,6 @@
 """Evaluations that run beside the next update, and the records of steps that are made of them."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from prefect.futures import PrefectFuture
@@ -12,9 +13,11 @@ from models.evaluation.record import InsidePoint, StepRecord, UnscoredStep
 from models.evaluation.scores import EvalReport
 from models.prices import StepCost
 from models.train import Expert
-from tasks.evaluate import evaluate_candidates, evaluate_checkpoint
+from tasks.evaluate import evaluate_candidates, evaluate_checkpoint, evaluate_with_whole_sets
 from tasks.report import step_record, unscored_step
 from tasks.tracking import log_step
+
+Reports = Callable[[], tuple[EvalReport, EvalReport | None]]  # waits for scores after steps, and on whole sets
 
 
 class Asked(NamedTuple):
@@ -24,8 +27,7 @@ class Asked(NamedTuple):
     expert: Expert
     deployed: CheckpointRef
     merged: int  # checkpoints that entered merges after it
-    scores: PrefectFuture[EvalReport] | None  # none where the step is not scored
-    whole: PrefectFuture[EvalReport] | None  # on whole sets
+    reports: Reports | None  # none where the step is not scored
     inside: PrefectFuture[list[EvalReport]] | None
 
 
@@ -48,10 +50,21 @@ def asked(
         expert,
         deployed,
         merged,
-        scores=scores_of(experiment, prepared, deployed, label) if is_scored else None,
-        whole=whole_scores_of(experiment, prepared, deployed, label) if is_last else None,
+        reports=reports_of(experiment, prepared, deployed, label, is_last) if is_scored else None,
         inside=evaluate_candidates.submit(inside, list(prepared.eval_sets), f"{label} inside") if inside else None,
     )
+
+
+def reports_of(
+    experiment: ExperimentConfig, prepared: Prepared, checkpoint: CheckpointRef, label: str, is_end: bool
+) -> Reports:
+    """`scores_of` a checkpoint; at an end of the stream also those on whole sets, in the same pass over the images."""
+    if not (is_end and prepared.scored.whole):
+        alone = scores_of(experiment, prepared, checkpoint, label)
+        return lambda: (alone.result(), None)
+    sets, whole = list(prepared.eval_sets), list(prepared.scored.whole)
+    both = evaluate_with_whole_sets.submit(checkpoint, sets, whole, label, **_probing(experiment, prepared))
+    return lambda: tuple(both.result())
 
 
 def scores_of(
@@ -79,10 +92,10 @@ def settle(
         return []
     share = experiment.budget.share(cost, len(prepared.plan.steps))
     done = unscored_step(waiting.data, waiting.expert, waiting.deployed, cost, share, waiting.merged, _inside(waiting))
-    if waiting.scores is not None:
-        scores = waiting.scores.result()
+    if waiting.reports is not None:
+        scores, whole = waiting.reports()
         summary = prepared.scored.means.summary(done.step, scores)
-        done = step_record(done, scores, summary, waiting.whole.result() if waiting.whole else None)
+        done = step_record(done, scores, summary, whole)
     log_step(experiment.name, experiment.seed, name, done, experiment.recipes[name].model_dump_json())
     return [done]
 

@@ -5,7 +5,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.mixture import split_batch
 from data_catalog.stream import StepPlan
-from flows.asked import asked, scored, scores_of, settle, whole_scores_of
+from flows.asked import asked, reports_of, scored, settle
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
 from flows.ingest import ingest_experiment
@@ -45,10 +45,8 @@ def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) 
     with journal() as stages:
         prepared = prepare(experiment, ingest_experiment(experiment))
         pretrained = prepared.start
-        zero_shot = scores_of(experiment, prepared, pretrained, "pretrained").result()
-        on_whole_sets = whole_scores_of(experiment, prepared, pretrained, "pretrained")
+        zero_shot, zero_shot_full = reports_of(experiment, prepared, pretrained, "pretrained", is_end=True)()
         recipes = tuple(live(experiment, name, prepared) for name in experiment.recipes)
-        zero_shot_full = on_whole_sets.result() if on_whole_sets else None
         record_stream(experiment.name, experiment.seed, prepared.plan, list(recipes), list(prepared.exclusions))
     record = ExperimentRecord(
         name=experiment.name,

@@ -20,6 +20,19 @@ def evaluate_checkpoint(
     return scoring.evaluate_many([checkpoint], eval_sets, probe, training or ())[0]
 
 
+@cached(revision=1, label="evaluate {label}, on whole sets too", ignore=("label",))
+def evaluate_with_whole_sets(
+    checkpoint: CheckpointRef,
+    eval_sets: list[EvalSet],
+    whole: list[EvalSet],
+    label: str,
+    probe: Probe | None = None,
+    training: list[EvalSet] | None = None,
+) -> list[EvalReport]:
+    """As `evaluate_checkpoint`, on `eval_sets` and on `whole`, whose images they share: a report for each."""
+    return scoring.evaluate_lists(checkpoint, [eval_sets, whole], probe, training or ())
+
+
 @cached(revision=1, label="evaluate {label}", ignore=("label",))
 def evaluate_candidates(checkpoints: list[CheckpointRef], eval_sets: list[EvalSet], label: str) -> list[EvalReport]:
     """Score several checkpoints on every set in one pass over the images, which all of them share."""

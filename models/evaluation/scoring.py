@@ -4,6 +4,7 @@ Each distinct image is decoded once and embedded once per image tower; nothing l
 classes exists, on the device alone (performance.md section 7). No score depends on how the work was cut.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
@@ -58,16 +59,47 @@ def evaluate_many(
     digit. Raises ValueError on an evaluation set that is empty or named twice, on a probe with too few images, and on
     weights that have diverged.
     """
-    _refuse_unusable(eval_sets)
-    questions = [_question(eval_set, probe, training) for eval_set in eval_sets]
-    distinct = list(dict.fromkeys(checkpoints))
-    found = {(some, question): kept_scores.find(some, question) for some in distinct for question in questions}
-    jobs = [Job(some, tuple(q for q in questions if found[some, q] is None)) for some in distinct]
-    for part in _passes([job for job in jobs if job.questions]):
+    questions = _questions(eval_sets, probe, training)
+    found = _found(checkpoints, questions, batch_size, workers)
+    return [_report(some, questions, found) for some in checkpoints]
+
+
+def evaluate_lists(
+    checkpoint: CheckpointRef,
+    lists: Sequence[Sequence[EvalSet]],
+    probe: Probe | None = None,
+    training: Sequence[EvalSet] = (),
+    batch_size: int = 256,
+) -> list[EvalReport]:
+    """One report of a checkpoint per list of sets, all of one pass; as `evaluate_many`.
+
+    Two lists may hold other images under one name, e.g. a subset and the whole set, whose images are embedded once.
+    """
+    questions = [_questions(eval_sets, probe, training) for eval_sets in lists]
+    found = _found([checkpoint], list(chain.from_iterable(questions)), batch_size)
+    return [_report(checkpoint, some, found) for some in questions]
+
+
+def _found(
+    checkpoints: Sequence[CheckpointRef], questions: Sequence[Question], batch_size: int, workers: int | None = None
+) -> dict[tuple[CheckpointRef, Question], KeptScores]:
+    """The answer of each checkpoint to each question, kept from before or kept from now on."""
+    pairs = itertools.product(dict.fromkeys(checkpoints), dict.fromkeys(questions))
+    found = {(some, question): kept_scores.find(some, question) for some, question in pairs}
+    jobs: dict[CheckpointRef, list[Question]] = {}
+    for (some, question), answer in found.items():
+        if answer is None:
+            jobs.setdefault(some, []).append(question)
+    for part in _passes([Job(some, tuple(open_ones)) for some, open_ones in jobs.items()]):
         for checkpoint, question, answer in _answers(part, batch_size, workers):
             kept_scores.keep(checkpoint, question, answer)
             found[checkpoint, question] = answer
-    return [_report(some, {q.eval_set.name: found[some, q] for q in questions}) for some in checkpoints]
+    return found
+
+
+def _questions(eval_sets: Sequence[EvalSet], probe: Probe | None, training: Sequence[EvalSet]) -> list[Question]:
+    _refuse_unusable(eval_sets)
+    return [_question(eval_set, probe, training) for eval_set in eval_sets]
 
 
 def _refuse_unusable(eval_sets: Sequence[EvalSet]) -> None:
@@ -96,11 +128,16 @@ def _question(eval_set: EvalSet, probe: Probe | None, training: Sequence[EvalSet
     return Question(eval_set, probe, own)
 
 
-def _report(checkpoint: CheckpointRef, found: dict[str, KeptScores]) -> EvalReport:
+def _report(
+    checkpoint: CheckpointRef,
+    questions: Sequence[Question],
+    found: dict[tuple[CheckpointRef, Question], KeptScores],
+) -> EvalReport:
+    answers = {question.eval_set.name: found[checkpoint, question] for question in questions}
     return EvalReport(
         checkpoint=checkpoint.digest,
-        scores=tuple(chain.from_iterable(answer.scores for answer in found.values())),
-        outcomes={name: answer.outcomes for name, answer in found.items()},
+        scores=tuple(chain.from_iterable(answer.scores for answer in answers.values())),
+        outcomes={name: answer.outcomes for name, answer in answers.items()},
     )
 
 

@@ -68,6 +68,12 @@ def test_first_and_last_are_scored_on_whole_sets_too(lives):
     assert samples[0]["SHAPES"] < samples[1]["SHAPES"]
 
 
+def test_subsets_and_whole_sets_are_scored_in_one_pass(lives):
+    executed = {label for label in lives[2][2] if label.startswith("evaluate") and "inside" not in label}
+    ends = {f"evaluate {label}, on whole sets too" for label in ("pretrained", "plain step 3")}
+    assert executed == ends | {"evaluate plain step 0", "evaluate plain step 2"}
+
+
 def test_probes_are_scored_beside_the_prompts(lives):
     _, (_, plain, _), (_, asked, _) = lives
     probed = {score.dataset for score in asked.zero_shot.scores if score.metric == PROBE}

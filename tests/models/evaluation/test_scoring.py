@@ -11,7 +11,7 @@ from models.checkpoints import load, save
 from models.evaluation import kept_scores, scoring
 from models.evaluation.probe import Probe
 from models.evaluation.scores import primary
-from models.evaluation.scoring import evaluate, evaluate_many
+from models.evaluation.scoring import evaluate, evaluate_lists, evaluate_many
 from tests.models.evaluation.made_sets import PROMPTS, made_set, of_rows, three_sets
 
 
@@ -62,6 +62,16 @@ def test_every_image_is_decoded_once_for_all_sets_and_checkpoints(tiny, tiny_fol
     again = eval_sets[0].model_copy(update={"name": "again"})
     evaluate_many([tiny, clip.initialise(str(tiny_folder), seed=1)], [*eval_sets, again], batch_size=8)
     assert sum(decoded) == 12 + 5 + 4
+
+
+def test_a_subset_and_its_whole_set_score_together_as_they_do_alone(tiny, eval_sets, decoded, monkeypatch):
+    rows = store.read_table(eval_sets[0].digest).take([1, 4, 5, 9]).to_pylist()
+    subset = of_rows("first", "classification", PROMPTS, rows)
+    lists = [subset, eval_sets[2]], [eval_sets[0], eval_sets[2]]
+    together = evaluate_lists(tiny, lists, batch_size=5)
+    assert sum(decoded) == 12 + 4
+    monkeypatch.setattr(kept_scores, "REVISION", -1)  # nothing kept counts
+    assert together == [evaluate(tiny, some) for some in lists] and together[0].outcomes != together[1].outcomes
 
 
 def test_checkpoints_score_together_as_they_do_alone(tiny, tiny_folder, eval_sets, monkeypatch):
