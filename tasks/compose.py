@@ -1,6 +1,8 @@
 """From datasets and captions to the stream, its steps and the evaluation sets."""
 
+from data_catalog import arrivals as arriving
 from data_catalog import eval_sets, stream, subsets, validation
+from data_catalog.arrivals import Arrival
 from data_catalog.buffers import AnyBuffer
 from data_catalog.buffers.unlimited import Unlimited
 from data_catalog.captions import CaptionPolicy, CaptionRef, CaptionScores
@@ -71,6 +73,26 @@ def compose_stream(
         datasets, captions, ordering, steps, seed, pretraining, policy=policy, caption_scores=caption_scores,
         concept_scores=concept_scores, exclusions=exclusions, cut=cut,
     )  # fmt: skip
+
+
+@cached(revision=1, label="find what arrived")
+def find_arrival(datasets: list[DatasetRef], earlier: list[Arrival], exclusions: list[Exclusions]) -> Arrival | None:
+    """The training samples that have come since the last of the `earlier` arrivals."""
+    return arriving.find_arrival(datasets, earlier, exclusions)
+
+
+@cached(revision=1, label="compose living stream")
+def compose_living(
+    datasets: list[DatasetRef],
+    captions: list[CaptionRef],
+    arrivals: list[Arrival],
+    pretraining: list[str],
+    policy: CaptionPolicy,
+    caption_scores: tuple[CaptionScores, ...],
+    exclusions: list[Exclusions],
+) -> StreamPlan:
+    """The stream whose steps are the arrivals so far."""
+    return arriving.compose_living(datasets, captions, arrivals, pretraining, policy, caption_scores, exclusions)
 
 
 @cached(revision=2, label="compose {recipe} step {step}", ignore=("recipe",))
