@@ -7,6 +7,7 @@ the benchmark's, `metric` (accuracy_top1 or recall_at_5) and `samples`.
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,7 +19,8 @@ from data_catalog.json_files import read_json
 from data_catalog.refs import Spec
 from data_catalog.registry import DatasetEntry, benchmark, by_name, close_to
 from models.evaluation.intervals import between, generator, resampled_share
-from models.evaluation.scores import EvalReport, Score
+from models.evaluation.record import ZERO_SHOT, ExperimentRecord
+from models.evaluation.scores import SUMMARY_METRICS, EvalReport, Score
 from models.evaluation.summaries import Summary, benchmark_summaries
 
 _FIELDS = ("dataset", "percent", "value", "metric", "samples")
@@ -33,11 +35,11 @@ class Baseline(Spec):
 
 
 class _Row(Spec):
-    dataset: str
+    dataset: str = Field(min_length=1)
     percent: float | None = Field(None, ge=0, le=100)
     value: float | None = Field(None, ge=0, le=1)
     metric: Literal["accuracy_top1", "recall_at_5"] | None = None
-    samples: int | None = Field(None, ge=1)
+    samples: int | None = Field(None, ge=1, le=10**12)
 
 
 def zero_shot_table() -> Baseline:
@@ -55,12 +57,32 @@ def read_baseline(path: Path | str) -> Baseline:
     if not path.is_file():
         raise ValueError(f"no file {path}: give a JSON or CSV table of scores, or zero-shot for the published one")
     name, about, rows = _from_csv(path) if path.suffix.lower() == ".csv" else _from_json(path)
+    if not rows:
+        raise ValueError(f"{path} holds no score; a row holds {', '.join(_FIELDS)}")
     known = by_name(benchmark())
     scores = [_score(path, row, known.get(row.dataset)) for row in rows]
     names = [score.dataset for score in scores]
     if twice := sorted({dataset for dataset in names if names.count(dataset) > 1}):
         raise ValueError(f"{path} has more than one score of {', '.join(twice)}; leave one row per dataset")
     return Baseline(name=name, about=about, report=EvalReport(checkpoint=name, scores=scores))
+
+
+def check_beside(record: ExperimentRecord, baselines: Sequence[Baseline]) -> None:
+    """Raise ValueError unless each baseline has a name of its own beside `record`, and its metric of every set."""
+    taken = Counter([ZERO_SHOT, *(recipe.name for recipe in record.recipes), *(some.name for some in baselines)])
+    metrics = _metrics(record.zero_shot)
+    for baseline in baselines:
+        if taken[baseline.name] > 1:
+            raise ValueError(
+                f"more than one row of {record.name} would be called {baseline.name!r}: give each baseline once, under "
+                "a `name` of its own (for CSV that of the file)"
+            )
+        found = _metrics(baseline.report)
+        if other := [name for name, metric in found.items() if metrics.get(name, metric) != metric]:
+            raise ValueError(
+                f"{baseline.name} has the {found[other[0]]} of {other[0]}, but {record.name} its {metrics[other[0]]}: "
+                "they cannot stand side by side; correct its `metric` or leave it out"
+            )
 
 
 def baseline_summaries(
@@ -90,6 +112,10 @@ def benchmark_roles() -> dict[str, tuple[str, ...]]:
     }
 
 
+def _metrics(report: EvalReport) -> dict[str, str]:
+    return {score.dataset: score.metric for score in report.scores if score.metric in SUMMARY_METRICS}
+
+
 def _score(path: Path, row: _Row, entry: DatasetEntry | None) -> Score:
     metric = row.metric or (entry and entry.metric)
     samples = row.samples or (entry and entry.samples.get("test"))
@@ -100,6 +126,8 @@ def _score(path: Path, row: _Row, entry: DatasetEntry | None) -> Score:
             f"{path}: {row.dataset!r} is not a dataset of the benchmark with known images, so its row needs {lacking}; "
             f"{close_to(row.dataset, names)}"
         )
+    if entry and metric != entry.metric:
+        raise ValueError(f"{path}: {row.dataset!r} is scored by {entry.metric} in the benchmark, not by {metric}")
     if (row.percent is None) == (row.value is None):
         raise ValueError(f"{path}: the row of {row.dataset!r} needs either `percent` (0..100) or `value` (0..1)")
     value = row.value if row.percent is None else row.percent / 100
@@ -125,9 +153,16 @@ def _from_json(path: Path) -> tuple[str, str, list[_Row]]:
 
 
 def _from_csv(path: Path) -> tuple[str, str, list[_Row]]:
-    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot read {path}: {error}; save it as CSV in UTF-8") from error
+    reader = csv.DictReader(io.StringIO(text), restkey="")
     if "dataset" not in (reader.fieldnames or ()):
-        raise ValueError(f"{path} has no column `dataset`, only {reader.fieldnames}; its first line names the columns")
+        found = ", ".join(reader.fieldnames or ()) or "none"
+        raise ValueError(
+            f"{path} has no column `dataset`, only {found}; its first line names the columns, with commas between them"
+        )
     return path.stem, "", [_row(path, {key: cell for key, cell in row.items() if cell}) for row in reader]
 
 
@@ -136,5 +171,5 @@ def _row(path: Path, row: object) -> _Row:
         return _Row.model_validate(row)
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "row"
+        where = ".".join(map(str, fault["loc"])) or ("row" if not isinstance(row, dict) else "a cell without a column")
         raise ValueError(f"{path}: {where} of {row!r}: {fault['msg']}; a row holds {', '.join(_FIELDS)}") from error

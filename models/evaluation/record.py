@@ -12,6 +12,8 @@ from data_catalog.stream import StepSummary
 from models.evaluation.scores import EvalReport, StepScores
 from models.ledger import LedgerRow
 
+ZERO_SHOT = "zero-shot"  # stands for a recipe where the weights before the first update are meant
+
 
 class InsidePoint(Spec):
     """What the weights scored in the middle of an update."""

@@ -14,14 +14,13 @@ from data_catalog import store
 from data_catalog.json_files import read_json
 from data_catalog.store_files import make_folder, write_atomically
 from models.evaluation.metrics import concept_scores
-from models.evaluation.published import Baseline, baseline_summaries
-from models.evaluation.record import ExperimentRecord
-from models.evaluation.scores import CLEAN, SUMMARY_METRICS, EvalReport
+from models.evaluation.published import Baseline, baseline_summaries, check_beside
+from models.evaluation.record import ZERO_SHOT, ExperimentRecord
+from models.evaluation.scores import CLEAN, SUMMARY_METRICS, EvalReport, primary
 from models.evaluation.summaries import Summary, benchmark_summaries, group_summaries
 from models.evaluation.transfer import history_of, stability_gaps, step_transfers
 
 SCHEMA = "evergreen-results/1"
-ZERO_SHOT = "zero-shot"  # stands for a recipe in rows of the model before the first update
 JSON_FILE = "results.json"
 
 Row = dict[str, str | int | float | bool | None]
@@ -99,8 +98,9 @@ def results_of(record: ExperimentRecord, baselines: Sequence[Baseline] = ()) -> 
 
     A baseline is summarised over the sets of the experiment where it has them all. Scores per concept are those before
     the first and after the last step, of sets whose outcomes name concepts. Raises MissingArtifact for outcomes that
-    have gone.
+    have gone, and ValueError for baselines that cannot be told apart or compared.
     """
+    check_beside(record, baselines)
     rows = {
         "scores": [*_score_rows(record), *_baseline_score_rows(record, baselines)],
         "summaries": [*_summary_rows(record), *_baseline_summary_rows(record, baselines)],
@@ -138,6 +138,8 @@ def _read_json(path: Path) -> dict[str, pa.Table]:
     content = read_json(path)
     found = content.get("schema") if isinstance(content, dict) else None
     _refuse_other_schema(path, found)
+    if lacking := [name for name in TABLES if not isinstance(content.get(name), list)]:
+        raise ValueError(f"{path} lacks {', '.join(lacking)}: it is cut short; write the results again")
     return {name: pa.Table.from_pylist(content[name], schema=schema) for name, schema in TABLES.items()}
 
 
@@ -149,7 +151,10 @@ def _read_parquet(directory: Path) -> dict[str, pa.Table]:
             raise ValueError(
                 f"{path} is missing: {directory} is no folder of results; write them with evergreen report"
             )
-        tables[name] = pq.read_table(path)
+        try:
+            tables[name] = pq.read_table(path)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"cannot read {path}: {error}; write the results again") from error
         found = (tables[name].schema.metadata or {}).get(b"schema")
         _refuse_other_schema(path, found and found.decode())
     return tables
@@ -231,11 +236,15 @@ def _baseline_score_rows(record: ExperimentRecord, baselines: Sequence[Baseline]
 
 
 def _baseline_summary_rows(record: ExperimentRecord, baselines: Sequence[Baseline]) -> Iterator[Row]:
-    needed = {*record.adaptation, *record.retention}
+    """Of each the means that it has all sets of: those of the benchmark, and the user's groups."""
     for baseline in baselines:
-        if needed <= {score.dataset for score in baseline.report.scores}:
-            found = baseline_summaries(baseline, record.adaptation, record.retention, record.weights)
-            yield from (_summary_row(baseline.name, -1, summary) for summary in found)
+        scored = primary(baseline.report)
+        found = []
+        if scored.keys() >= {*record.datasets}:
+            found += baseline_summaries(baseline, record.adaptation, record.retention, record.weights)
+        groups = {name: sets for name, sets in record.groups.items() if scored.keys() >= {*sets}}
+        found += group_summaries(baseline.report, groups, record.weights)
+        yield from (_summary_row(baseline.name, -1, summary) for summary in found)
 
 
 def _roles(record: ExperimentRecord) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from models.evaluation.record import ExperimentRecord
+from models.evaluation.record import ZERO_SHOT, ExperimentRecord
 from models.evaluation.scores import EvalReport
 from models.evaluation.summaries import BENCHMARK, Summary, benchmark_summaries
 
 Ends = tuple[float, float]  # low, high
-START = ("zero-shot", -1)  # of the weights before the first update
+START = (ZERO_SHOT, -1)  # of the weights before the first update
 
 
 class Intervals(NamedTuple):

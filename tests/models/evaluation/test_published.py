@@ -3,7 +3,15 @@ import json
 import pytest
 
 from data_catalog.registry import benchmark
-from models.evaluation.published import baseline_summaries, benchmark_roles, read_baseline, zero_shot_table
+from models.evaluation.published import (
+    Baseline,
+    baseline_summaries,
+    benchmark_roles,
+    check_beside,
+    read_baseline,
+    zero_shot_table,
+)
+from models.evaluation.scores import EvalReport, Score
 
 
 def test_the_published_table_gives_the_published_summaries():
@@ -58,6 +66,9 @@ def test_tables_of_users_are_read_from_csv_and_json(table):
     ({"dataset": "dtd", "percent": 50, "metric": "accuracy"}, "metric of"),
     ({"dataset": "dtd", "percent": 50, "score": 1}, "a row holds"),
     ("dtd", "a row holds"),
+    ({"dataset": "mscoco", "percent": 5, "metric": "accuracy_top1"}, "scored by recall_at_5 in the benchmark"),
+    ({"dataset": "", "percent": 5, "metric": "accuracy_top1", "samples": 5}, "dataset of"),
+    ({"dataset": "mine", "percent": 5, "metric": "accuracy_top1", "samples": 10**20}, "samples of"),
 ])  # fmt: skip
 def test_wrong_rows_are_named_with_their_file(table, row, message):
     path = table({"scores": [row]})
@@ -69,10 +80,40 @@ def test_wrong_rows_are_named_with_their_file(table, row, message):
 def test_tables_of_another_form_are_refused(table):
     with pytest.raises(ValueError, match="list of scores"):
         read_baseline(table([1]))
-    with pytest.raises(ValueError, match="no column `dataset`"):
-        read_baseline(table("name,percent\ndtd,5\n", "mine.csv"))
+    with pytest.raises(ValueError, match="holds no score"):
+        read_baseline(table({"scores": []}))
     with pytest.raises(ValueError, match="more than one score of DTD"):
         read_baseline(table({"scores": [{"dataset": "dtd", "percent": 1}, {"dataset": "DTD", "percent": 1}]}))
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"name,percent\ndtd,5\n", "no column `dataset`, only name, percent"),
+    (b"", "no column `dataset`, only none"),
+    (b"dataset;percent\ndtd;5\n", "with commas between them"),
+    (b"dataset,percent\ndtd,54,5\n", "a cell without a column of"),
+    (b"dataset,percent\nd\xe9,5\n", "in UTF-8"),
+])  # fmt: skip
+def test_csv_of_another_form_is_refused(tmp_path, content, message):
+    (tmp_path / "mine.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        read_baseline(tmp_path / "mine.csv")
+    assert "mine.csv" in str(raised.value)
+
+
+def named(name, **metrics):
+    scores = [Score(dataset=dataset, metric=metric, value=0.5, samples=9) for dataset, metric in metrics.items()]
+    return Baseline(name=name, report=EvalReport(checkpoint=name, scores=scores))
+
+
+@pytest.mark.parametrize("baselines, message", [
+    ([named("a"), named("a")], "would be called 'a'"),
+    ([named("replay")], "would be called 'replay'"),
+    ([named("zero-shot")], "would be called 'zero-shot'"),
+    ([named("a", shapes="recall_at_5")], "the recall_at_5 of shapes, but new domains <demo> its accuracy_top1"),
+])  # fmt: skip
+def test_baselines_that_cannot_stand_beside_an_experiment_are_refused(record, baselines, message):
+    with pytest.raises(ValueError, match=message):
+        check_beside(record, baselines)
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path):

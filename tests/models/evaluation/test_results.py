@@ -71,7 +71,8 @@ def test_summaries_are_those_of_the_record_with_the_groups_beside_them(eventful)
 
 
 def baseline(names):
-    scores = [Score(dataset=name, metric="accuracy_top1", value=0.5, samples=100) for name in names]
+    metric = {"retrieval_new": "recall_at_5", "captions_held_out": "recall_at_5"}
+    scores = [Score(dataset=name, metric=metric.get(name, "accuracy_top1"), value=0.5, samples=100) for name in names]
     return Baseline(name="theirs", report=EvalReport(checkpoint="theirs", scores=scores))
 
 
@@ -85,6 +86,29 @@ def test_a_baseline_without_all_sets_has_scores_but_no_summary(record):
     tables = results_of(record, [baseline(["photos"])])
     assert len(selected(tables["scores"], recipe="theirs")) == 1
     assert not selected(tables["summaries"], recipe="theirs")
+
+
+def test_a_baseline_is_summarised_in_the_groups_it_has_all_sets_of(eventful):
+    groups = {"mine": ("shapes", "photos"), "more": ("shapes", "broad")}
+    found = results_of(eventful.model_copy(update={"groups": groups}), [baseline(["shapes", "photos"])])["summaries"]
+    assert [(row["name"], row["value"]) for row in selected(found, recipe="theirs")] == [("mine", 0.5)]
+
+
+def test_a_baseline_that_could_be_taken_for_a_recipe_is_refused(record):
+    other = baseline(["photos"]).model_copy(update={"name": record.recipes[0].name})
+    with pytest.raises(ValueError, match="a `name` of its own"):
+        results_of(record, [other])
+
+
+def test_files_that_are_cut_short_are_named(record, tmp_path):
+    write_results(results_of(record), tmp_path)
+    content = json.loads((tmp_path / JSON_FILE).read_text())
+    (tmp_path / JSON_FILE).write_text(json.dumps({"schema": content["schema"], "scores": content["scores"]}))
+    with pytest.raises(ValueError, match="lacks summaries, concepts"):
+        read_results(tmp_path / JSON_FILE)
+    (tmp_path / "scores.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"cannot read .*scores\.parquet"):
+        read_results(tmp_path)
 
 
 def test_results_of_another_schema_are_refused(record, tmp_path):
