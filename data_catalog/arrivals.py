@@ -73,7 +73,7 @@ def compose_living(
     composed from it are the bytes they were when they came last. Raises ValueError for samples without text, and if
     nothing is left of the newest arrival.
     """
-    sources = Sources.of(datasets, captions, policy, caption_scores)
+    sources = Sources.of(datasets, captions, policy, caption_scores)._replace(has_targets=False)
     found = [training_rows(dataset, exclusions) for dataset in sources.datasets]
     members, steps = _keys_of(arrivals), _steps_of(arrivals)
     step_of = []

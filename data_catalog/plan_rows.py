@@ -45,6 +45,7 @@ class Sources(NamedTuple):
     captions: tuple[CaptionRef, ...]
     policy: CaptionPolicy
     scores: tuple[CaptionScores, ...]
+    has_targets: bool = True  # False in endless streams: a class that arrives later may move the place of the others
 
     @classmethod
     def of(
@@ -75,6 +76,7 @@ class Sources(NamedTuple):
             tuple(CaptionRef(**ref) for ref in fields["captions"]),
             CaptionPolicy.model_validate(fields["policy"]),
             tuple(CaptionScores(**ref) for ref in fields["scores"]),
+            fields.get("has_targets", True),
         )
 
     def metadata(self) -> dict[str, str]:
@@ -83,6 +85,8 @@ class Sources(NamedTuple):
         fields: dict = {name: [ref.model_dump(mode="json") for ref in refs] for name, refs in lists.items()}
         unused = {"prefer"} if isinstance(self.policy.choice, Weighted) else set()  # its weights name the kinds
         fields["policy"] = self.policy.model_dump(mode="json", exclude=unused)
+        if not self.has_targets:
+            fields["has_targets"] = False
         return {"evergreen": json.dumps(fields, sort_keys=True)}
 
     def texts(self, dataset: DatasetRef) -> pa.Table:

@@ -176,6 +176,7 @@ def compose_step(
         "iteration": pa.array(np.repeat(np.arange(iterations, dtype=np.int32), batch_size)),
         "pool": pa.DictionaryArray.from_arrays(np.tile(batch, iterations), pa.array(list(sizes), pa.string())),
         **{name: full[name] for name in DRAWN},
+        **({} if sources.has_targets else {"target": pa.nulls(len(places), pa.int32())}),
         "text": full["text"],
         "marked": pa.array(rows.marked[places]),
         **{name: full[name] for name in SAID[1:]},
