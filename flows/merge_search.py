@@ -194,7 +194,7 @@ def given_search(search: AnySearch | str | None) -> AnySearch | None:
         raise ValueError(f"no file {search}: give a YAML file with a search, e.g. kind: grid and techniques")
     try:
         return TypeAdapter(AnySearch).validate_python(yaml.safe_load(Path(search).read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, ValidationError, yaml.YAMLError) as error:
         raise ValueError(f"{search} is not a valid search: {error}") from error
 
 

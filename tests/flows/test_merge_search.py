@@ -10,7 +10,7 @@ import yaml
 from data_catalog import store
 from flows.continual import continual_pretrain
 from flows.experiment import as_yaml, parse
-from flows.merge_search import chosen_merge, deploying, entering, merge_search
+from flows.merge_search import chosen_merge, deploying, entering, given_search, merge_search
 from models.checkpoints import CheckpointRef
 from models.evaluation import scoring
 from models.evaluation.record import load_record
@@ -160,3 +160,10 @@ def test_a_search_that_cannot_be_made_says_why(home, raw, arguments, message):
 def test_a_recipe_that_cannot_search_is_refused(raw, message):
     with pytest.raises(ValueError, match=message):
         parse(raw, "test")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"kind: [", b"", b"kind: grid"])
+def test_a_file_that_is_no_search_is_named(tmp_path, content):
+    (tmp_path / "search.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=r"search\.yaml is not a valid search"):
+        given_search(str(tmp_path / "search.yaml"))
