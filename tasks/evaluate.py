@@ -8,7 +8,7 @@ from models.evaluation.scores import EvalReport, Score
 from tasks.caching import cached
 
 
-@cached(revision=3, label="evaluate {label}", ignore=("label",))
+@cached(revision=4, label="evaluate {label}", ignore=("label",))
 def evaluate_checkpoint(
     checkpoint: CheckpointRef,
     eval_sets: list[EvalSet],
@@ -20,7 +20,7 @@ def evaluate_checkpoint(
     return scoring.evaluate_many([checkpoint], eval_sets, probe, training or ())[0]
 
 
-@cached(revision=1, label="evaluate {label}, on whole sets too", ignore=("label",))
+@cached(revision=2, label="evaluate {label}, on whole sets too", ignore=("label",))
 def evaluate_with_whole_sets(
     checkpoint: CheckpointRef,
     eval_sets: list[EvalSet],
@@ -33,7 +33,7 @@ def evaluate_with_whole_sets(
     return scoring.evaluate_lists(checkpoint, [eval_sets, whole], probe, training or ())
 
 
-@cached(revision=1, label="evaluate {label}", ignore=("label",))
+@cached(revision=2, label="evaluate {label}", ignore=("label",))
 def evaluate_candidates(checkpoints: list[CheckpointRef], eval_sets: list[EvalSet], label: str) -> list[EvalReport]:
     """Score several checkpoints on every set in one pass over the images, which all of them share."""
     return scoring.evaluate_many(checkpoints, eval_sets)

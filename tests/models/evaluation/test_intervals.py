@@ -127,7 +127,29 @@ def test_class_means_scatter_as_images_resampled_within_their_class():
     target = np.repeat([0, 1, 2, 5], [3, 3, 10, 40])
     hit = RNG.random(56) < 0.6
     drawn = resampled_class_means(target, hit, generator("a"), 20_000)
-    plain = np.mean([copied(hit[target == c].astype(float)) for c in (0, 1, 2, 5)], axis=0)
-    assert class_mean(target, hit) == pytest.approx(np.mean([hit[target == c].mean() for c in (0, 1, 2, 5)]))
-    assert drawn.mean() == pytest.approx(plain.mean(), abs=0.005)
+    means = {c: copied(hit[target == c].astype(float)) for c in (0, 1, 2, 5)}
+    found = {c: hit[target == c].mean() for c in means}
+    plain = sum((means[c] - found[c]) * np.sqrt(n / (n - 1)) for c, n in zip(means, (3, 3, 10, 40), strict=True)) / 4
+    assert class_mean(target, hit) == pytest.approx(np.mean(list(found.values())))
+    assert drawn.mean() == pytest.approx(class_mean(target, hit), abs=0.005)
     assert drawn.std() == pytest.approx(plain.std(), rel=0.03)
+
+
+@pytest.mark.parametrize("images", [1, 2, 3, 20])
+def test_class_means_cover_the_truth_as_often_however_few_images_a_class_has(images):
+    classes, covered = 120 // images, []
+    for i in range(200):
+        truth, target = RNG.beta(2, 1, classes), np.repeat(np.arange(classes), images)
+        low, high = between(resampled_class_means(target, RNG.random(len(target)) < truth[target], generator(str(i))))
+        covered.append(low <= truth.mean() <= high)
+    assert 0.89 < np.mean(covered) <= 1
+
+
+@pytest.mark.parametrize("target, hit, ends", [
+    ([4], [True], (1, 1)),
+    ([0, 1], [False, False], (0, 0)),
+    ([0, 0, 3], [True, False, True], ((3 - 2**0.5) / 4, 1)),
+])  # fmt: skip
+def test_class_means_of_hardly_any_image_stay_within_0_and_1(target, hit, ends):
+    drawn = resampled_class_means(np.array(target), np.array(hit), generator("a"))
+    assert (drawn.min(), drawn.max()) == pytest.approx(ends)
