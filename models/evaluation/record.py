@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from data_catalog import places, store
 from data_catalog.eval_sets import EvalSet
@@ -133,7 +133,8 @@ def run_name(experiment: str, seed: int) -> str:
 def find_record(name: str) -> ExperimentRecord:
     """The last record under a name of `known_experiments`; raises ValueError if there is none."""
     if not _pointer(name).is_file():
-        raise ValueError(f"no experiment {name!r} has been finished in {places.home()}; known: {known_experiments()}")
+        known = ", ".join(known_experiments()) or "none"
+        raise ValueError(f"no experiment {name!r} has been finished in {places.home()}; known: {known}")
     return load_record(_pointer(name).read_text())
 
 
@@ -143,8 +144,15 @@ def known_experiments() -> list[str]:
 
 
 def load_record(digest: str) -> ExperimentRecord:
-    """The record stored under `digest`; raises MissingArtifact."""
-    return ExperimentRecord.model_validate_json(store.read_bytes(digest))
+    """The record stored under `digest`; raises MissingArtifact, and ValueError for one of another version of this."""
+    try:
+        return ExperimentRecord.model_validate_json(store.read_bytes(digest))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(
+            f"{digest[:19]} is no record of an experiment that this version can read ("
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}): run the experiment again, which re-uses its stages"
+        ) from error
 
 
 def _pointer(name: str) -> Path:
