@@ -6,6 +6,7 @@ classes exists, on the device alone (performance.md section 7). No score depends
 
 import itertools
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, partial
 from itertools import chain
@@ -29,7 +30,7 @@ from models.evaluation.text_cache import text_vectors
 from models.evaluation.zero_shot import Head
 
 _LARGEST = math.log(torch.finfo(torch.float32).max)  # logit scale whose exponential single precision holds
-MOST_WEIGHTS = 16 << 30  # bytes of image towers that share a pass; of more checkpoints, images are decoded again
+MOST_WEIGHTS = 16 << 30  # bytes of image towers that share a pass, where the device has twice as many
 
 
 class Job(NamedTuple):
@@ -146,15 +147,25 @@ def _passes(jobs: Iterable[Job]) -> Iterator[list[Job]]:
     kinds: dict[clip.Preprocessing, list[Job]] = {}
     for job in jobs:
         kinds.setdefault(clip.preprocessing(job.checkpoint.backbone), []).append(job)
+    most = _most_weights()
     for same in kinds.values():
         part, weights = [], {}
         for job in same:
             own = {embeddings.tower_digest(job.checkpoint, "image"): store.locate(job.checkpoint.digest).stat().st_size}
-            if part and sum((weights | own).values()) > MOST_WEIGHTS:
+            if part and sum((weights | own).values()) > most:
                 yield part
                 part, weights = [], {}
             part, weights = [*part, job], weights | own
         yield part
+
+
+def _most_weights() -> int:
+    """Bytes of image towers that share a pass; of more checkpoints, images are decoded again."""
+    if torch.cuda.is_available():
+        room, _ = torch.cuda.mem_get_info()
+    else:
+        room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(MOST_WEIGHTS, room // 2)
 
 
 @torch.inference_mode()

@@ -109,6 +109,13 @@ def test_more_weights_than_fit_take_another_pass(tiny, tiny_folder, eval_sets, d
     assert evaluate_many(checkpoints, eval_sets[:1]) == together and sum(decoded) == 2 * 12
 
 
+def test_a_machine_of_little_memory_takes_more_passes(tiny, tiny_folder, eval_sets, decoded, monkeypatch):
+    monkeypatch.setattr(scoring.os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 10)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (40960, 40960))
+    evaluate_many([tiny, clip.initialise(str(tiny_folder), seed=1)], eval_sets[:1])
+    assert sum(decoded) == 2 * 12
+
+
 def test_identical_texts_are_embedded_once(tiny, eval_sets, monkeypatch):
     texts, tokenizer = [], clip.tokenizer
     monkeypatch.setattr(
