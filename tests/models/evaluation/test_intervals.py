@@ -82,6 +82,12 @@ def test_equal_checkpoints_do_not_differ():
     assert difference([1, 0, 1], [1, 0, 1], "set") == (0, 0, 0, 1)
 
 
+def test_differences_that_sum_to_nothing_but_rounding_prove_nothing():
+    a, b = [0.675, 0.35, 0, 0.675, 0.675, 0.35, 0.85], [0.675, 0.7, 0, 0.5, 0.5, 1.025, 0.175]
+    assert sum(a) - sum(b) == pytest.approx(0) and np.subtract(a, b).sum() != 0
+    assert difference(a, b, "set").p == 1
+
+
 def test_p_values_are_uniform_where_nothing_differs():
     p = [difference(RNG.random(60) < 0.5, RNG.random(60) < 0.5, str(i)).p for i in range(200)]
     assert 0.02 < np.mean(np.array(p) < 0.1) < 0.17
