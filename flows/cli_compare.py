@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli_common import Json, print_json
-from flows.cli_report import Joint, joint_named
+from flows.cli_report import Baselines, Joint, baselines_named, joint_named, tell_left_out
 
 app = typer.Typer()
 
@@ -20,6 +20,7 @@ def compare(
     output: Annotated[
         Path | None, typer.Option(help="File of the page. [default: in the reports of the home, under all names]")
     ] = None,
+    baseline: Baselines = None,
     json_output: Json = False,
 ) -> None:
     """Put recipes side by side in one page, sorted by geometric mean at equal MAFs, the first tested against the rest.
@@ -29,10 +30,13 @@ def compare(
     from flows.tables import show_rows
     from models.evaluation import page_compare
     from models.evaluation.compare import against, common_mafs, contenders, standings
+    from models.evaluation.page_parts import number
+    from models.evaluation.report import published
 
     found = contenders(experiments)
     rows = standings(found)
-    path = page_compare.write(found, output, joint_named(found[0].record, joint))
+    beside = published(found[0].record, baselines_named(baseline))
+    path = page_compare.write(found, output, joint_named(found[0].record, joint), beside)
     if json_output:
         tested = [
             {"against": verdict.label, "reason": verdict.reason or None}
@@ -52,5 +56,6 @@ def compare(
         for row in rows
     ]
     budget = common_mafs(found)
-    show_rows("at the end" if budget is None else f"at {budget:.4g} MAFs, which all have used", shown)
+    show_rows("at the end" if budget is None else f"at {number(budget)} MAFs, which all have used", shown)
+    tell_left_out(beside)
     typer.echo(f"report: {path}")

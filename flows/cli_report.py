@@ -14,6 +14,10 @@ Joint = Annotated[
     typer.Option(help="An experiment trained on everything at once: drawn as the bound to reach. [default: a recipe "
                  "called joint, if there is one]"),
 ]  # fmt: skip
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option("--baseline", help="Published scores beside the recipes: a file, or `zero-shot`. Repeatable."),
+]
 
 
 @app.command()
@@ -24,9 +28,7 @@ def report(
     joint: Joint = None,
     export: Annotated[Path | None, typer.Option(help="Write every figure into this folder, as PNG and SVG.")] = None,
     results: Annotated[Path | None, typer.Option(help="Write all numbers into this folder: Parquet, JSON.")] = None,
-    baseline: Annotated[
-        list[str] | None, typer.Option(help="Published scores beside the results: a file, or `zero-shot`. Repeatable.")
-    ] = None,
+    baseline: Baselines = None,
     json_output: Json = False,
 ) -> None:
     """Write the HTML report of a finished experiment again, from the store, and what else is asked for.
@@ -37,20 +39,22 @@ def report(
     from flows.tables import show_scores
     from models.evaluation import page
     from models.evaluation.record import find_record
+    from models.evaluation.report import published
 
-    if baseline and results is None:
-        raise ValueError("--baseline is for the tables that --results writes; name a folder for them too")
     record = find_record(experiment or only_experiment())
     bound = joint_named(record, joint)
-    written = {"report": str(page.write(record, bound))}
+    baselines = baselines_named(baseline)
+    beside = published(record, baselines)
+    written = {"report": str(page.write(record, bound, beside))}
     if export is not None:
-        written["figures"] = [str(path) for path in _export(record, export, bound)]
+        written["figures"] = [str(path) for path in _export(record, export, bound, beside)]
     if results is not None:
-        written["results"] = [str(path) for path in _results(record, results, baseline or [])]
+        written["results"] = [str(path) for path in _results(record, results, baselines)]
     if json_output:
         print_json(written | summaries(record))
         return
     show_scores(record)
+    tell_left_out(beside)
     for what, path in written.items():
         typer.echo(f"{what}: {path if isinstance(path, str) else f'{len(path)} files in {Path(path[0]).parent}'}")
 
@@ -63,15 +67,29 @@ def joint_named(record: Any, name: str | None) -> Any:
     return joint_of(record, find_record(name) if name else None)
 
 
-def _export(record: Any, folder: Path, joint: Any) -> list[Path]:
+def baselines_named(names: list[str] | None) -> list:
+    """The tables of published scores that go by these names or lie in these files."""
+    from models.evaluation.published import read_baseline, zero_shot_table
+
+    return [zero_shot_table() if name == "zero-shot" else read_baseline(name) for name in names or []]
+
+
+def tell_left_out(beside: list) -> None:
+    """Say which baselines lack sets."""
+    from models.evaluation.page_scores import missing_sets
+
+    for row in beside:
+        if row.missing:
+            typer.echo(missing_sets(row), err=True)
+
+
+def _export(record: Any, folder: Path, joint: Any, beside: list) -> list[Path]:
     from models.evaluation.export import export
 
-    return export(record, folder, joint)
+    return export(record, folder, joint, beside)
 
 
-def _results(record: Any, folder: Path, baselines: list[str]) -> list[Path]:
-    from models.evaluation.published import read_baseline, zero_shot_table
+def _results(record: Any, folder: Path, baselines: list) -> list[Path]:
     from models.evaluation.results import results_of, write_results
 
-    read = [zero_shot_table() if name == "zero-shot" else read_baseline(name) for name in baselines]
-    return write_results(results_of(record, read), folder)
+    return write_results(results_of(record, baselines), folder)

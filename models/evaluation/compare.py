@@ -1,6 +1,7 @@
 """Recipes of several experiments side by side: who is ahead at equal compute, and whether by more than chance."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import NamedTuple
 
 from data_catalog.refs import Spec
@@ -18,6 +19,7 @@ class Contender(NamedTuple):
     label: str
     record: ExperimentRecord
     recipe: RecipeRecord
+    number: int  # which its colour goes by: its place in its own experiment, where no other has that
 
     @property
     def mafs(self) -> float | None:
@@ -62,9 +64,10 @@ def contenders(names: Sequence[str]) -> list[Contender]:
         for experiment, _, recipe in found
     ]
     unique = dict(zip(labels, found, strict=True))  # an experiment and one of its recipes may both be named
+    places = [record.recipes.index(recipe) for _, record, recipe in unique.values()]
     return [
-        Contender(label, record, recipe.model_copy(update={"name": label}))
-        for label, (_, record, recipe) in unique.items()
+        Contender(label, record, recipe.model_copy(update={"name": label}), number)
+        for (label, (_, record, recipe)), number in zip(unique.items(), _unlike(places), strict=True)
     ]
 
 
@@ -117,6 +120,12 @@ def _verdict(first: Contender, other: Contender, budget: float | None, pairs: in
         return Verdict(other.label, found)
     except ValueError as error:  # other images, or a run from before outcomes were kept
         return Verdict(other.label, None, str(error))
+
+
+def _unlike(places: Sequence[int]) -> list[int]:
+    """The places, where one occurs again the least number that is not among them."""
+    spare = (number for number in count() if number not in places)
+    return [next(spare) if place in places[:at] else place for at, place in enumerate(places)]
 
 
 def _named(name: str) -> list[tuple[str, ExperimentRecord, RecipeRecord]]:

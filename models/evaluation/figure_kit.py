@@ -1,6 +1,7 @@
 """How figures look: colours, axes, rows of panels, matrices. Colours are for white and for the dark page alike."""
 
 from collections.abc import Sequence
+from html import escape, unescape
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -13,6 +14,7 @@ LOSS_SCALE = ("#ebe8e3", "#ecd2ba", "#e5ac83", "#cf7550", "#a33c2f", "#651a24")
 INK, RULE = "#3c444b", "#8a949c"  # for figures shown alone; the page sets its own, light and dark
 ROW_PIXELS, COLUMN_PIXELS, NAME_PIXELS = 24, 46, 150  # of a matrix; the least width of a column, of the names
 NARROW_PIXELS = 8  # of a column without numbers
+MOST_LETTERS = 32  # of a name in a figure
 MOST_NUMBERED = 24  # columns up to which the cells of a matrix bear their numbers
 _AXIS = {"title": {"font": {"size": 13}, "standoff": 8}, "fixedrange": True, "gridcolor": RULE, "griddash": "dot",
          "gridwidth": 0.5, "zeroline": False, "automargin": True}  # fmt: skip
@@ -24,8 +26,24 @@ def colour(index: int) -> str:
 
 
 def symbol(index: int) -> str:
-    """The mark of the recipe with this number."""
-    return SYMBOLS[index % len(SYMBOLS)]
+    """The mark of the recipe with this number; those that share a colour have different ones."""
+    return SYMBOLS[(index + index // len(COLOURS)) % len(SYMBOLS)]
+
+
+def label(name: str) -> str:
+    """A name of the user's as figures show it: cut in its middle where it is long, its markup shown as it was written.
+
+    Without a per cent sign, so that it may stand in a hover template.
+    """
+    cut = name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 10]}…{name[-9:]}"
+    return escape(cut, quote=False).replace("%", "&#37;")
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """The `label` of each name, whole where two would read alike: names of categories that must stay apart."""
+    cut = [label(name) for name in names]
+    whole = [escape(name, quote=False) for name in names]
+    return [short if cut.count(short) == 1 else full for short, full in zip(cut, whole, strict=True)]
 
 
 def faint(hex_colour: str, opacity: float = 0.18) -> str:
@@ -47,7 +65,7 @@ def blank(
 
 def recipe_rows(names: tuple[str, ...], unit: str) -> go.Figure:
     """One panel per recipe over the steps, with one scale for all."""
-    figure = blank(height=110 + 150 * len(names), rows=len(names), titles=names, shared_y=True)
+    figure = blank(height=110 + 150 * len(names), rows=len(names), titles=tuple(map(label, names)), shared_y=True)
     figure.update_xaxes(type="category")
     figure.update_xaxes(title_text="step", row=len(names), col=1)
     return figure.update_yaxes(title_text=unit, rangemode="tozero", exponentformat="SI", nticks=4)
@@ -57,7 +75,7 @@ def matrix(
     groups: dict[str, Sequence[str]], columns: list[str], cells: dict[str, list[list[float]]], scale: tuple[str, ...]
 ) -> go.Figure:
     """Groups of named rows over common columns, values 0..1 as colours and, where there is room, as numbers."""
-    groups = {name: rows for name, rows in groups.items() if rows}
+    groups, columns = {name: labels(rows) for name, rows in groups.items() if rows}, labels(columns)
     heights = [len(names) for names in groups.values()]
     plot = ROW_PIXELS * sum(heights) + 56
     figure = make_subplots(
@@ -66,16 +84,16 @@ def matrix(
     for row, (group, names) in enumerate(groups.items(), start=1):
         gap = 1 if len(columns) <= MOST_NUMBERED else 0
         figure.add_heatmap(
-            z=_rounded(cells[group]), x=columns, y=list(names), zmin=0, zmax=1, colorscale=list(scale),
+            z=_rounded(cells[group]), x=columns, y=names, zmin=0, zmax=1, colorscale=list(scale),
             showscale=False, xgap=gap, ygap=1, hovertemplate="%{y}<br>%{x}: %{z:.3f}<extra></extra>", row=row, col=1,
         )  # fmt: skip
         if len(columns) <= MOST_NUMBERED:
-            figure.add_trace(_numbers(list(names), columns, cells[group], scale), row=row, col=1)
+            figure.add_trace(_numbers(names, columns, cells[group], scale), row=row, col=1)
         figure.update_yaxes(range=[len(names) - 0.5, -0.5], row=row, col=1)  # text would ask for room around it
     figure.update_xaxes(type="category", range=[-0.5, len(columns) - 0.5], ticks="", tickangle=0)
     figure.update_yaxes(type="category", ticks="", dtick=1)
     plain(figure, plot + 60, legend=False).update_xaxes(showgrid=False).update_yaxes(showgrid=False)
-    width = max(COLUMN_PIXELS, 8 * max(len(column) for column in columns) + 12)
+    width = max(COLUMN_PIXELS, 8 * max(len(unescape(column)) for column in columns) + 12)
     width = width if len(columns) <= MOST_NUMBERED else NARROW_PIXELS
     return figure.update_layout(
         margin={"l": 10, "r": 10, "t": 30, "b": 30}, meta={"width": NAME_PIXELS + width * len(columns)}

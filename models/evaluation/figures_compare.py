@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from models.evaluation.compare import Contender, common_mafs, standings, within
-from models.evaluation.figure_kit import RULE, SCORE_SCALE, blank, colour, matrix, symbol
+from models.evaluation.figure_kit import RULE, SCORE_SCALE, blank, colour, label, matrix, symbol
 from models.evaluation.figures import SPOKEN
 from models.evaluation.scores import primary
 from models.evaluation.summaries import BENCHMARK
@@ -14,16 +14,17 @@ from models.evaluation.summaries import BENCHMARK
 def over_compute(found: Sequence[Contender]) -> go.Figure:
     """The three summaries against the MAFs used so far, one panel each; the common budget is dashed."""
     figure = blank(height=720, rows=3, titles=tuple(SPOKEN.values()))
-    for index, contender in enumerate(found):
+    for contender in found:
         used = _used(contender)
         for row, name in enumerate(BENCHMARK, start=1):
             summaries = [contender.record.zero_shot_summary, *(step.summary for step in contender.recipe.steps)]
             figure.add_scatter(
-                x=used, y=[round(getattr(s, name), 4) for s in summaries], name=contender.label,
+                x=used, y=[round(getattr(s, name), 4) for s in summaries], name=label(contender.label),
                 legendgroup=contender.label, showlegend=row == 1, mode="lines+markers",
-                line={"color": colour(index), "width": 2},
-                marker={"size": 6 if len(used) < 30 else 3, "symbol": symbol(index)},
-                hovertemplate=f"{contender.label}<br>%{{x:.4g}} MAFs<br>%{{y:.3f}}<extra></extra>", row=row, col=1,
+                line={"color": colour(contender.number), "width": 2},
+                marker={"size": 6 if len(used) < 30 else 3, "symbol": symbol(contender.number)},
+                hovertemplate=f"{label(contender.label)}<br>%{{x:.4g}} MAFs<br>%{{y:.3f}}<extra></extra>",
+                row=row, col=1,
             )  # fmt: skip
     budget = common_mafs(found)
     for row in (1, 2, 3):

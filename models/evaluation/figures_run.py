@@ -1,13 +1,14 @@
 """The figures of what a run did: curves of its updates, samples drawn, compute, stages."""
 
 from collections.abc import Sequence
+from html import escape
 from itertools import pairwise
 
 import numpy as np
 import plotly.graph_objects as go
 
 from data_catalog import store
-from models.evaluation.figure_kit import COLOURS, RULE, blank, colour, recipe_rows
+from models.evaluation.figure_kit import COLOURS, RULE, blank, colour, label, recipe_rows
 from models.evaluation.record import ExperimentRecord, RecipeRecord, StageRecord, UnscoredStep
 
 POOLS = {"update": "#2b7fc4", "buffer": "#c8650f", "pretraining": "#6c7885"}
@@ -22,11 +23,11 @@ def curves(record: ExperimentRecord) -> go.Figure:
     for index, recipe in enumerate(record.recipes):
         rows = curve_rows(recipe.trained)
         for row, column in ((1, "loss"), (2, "lr")):
-            hover = f"{recipe.name}<br>step %{{x:.2f}}<br>{column} %{{y:.4g}}<extra></extra>"
+            hover = f"{label(recipe.name)}<br>step %{{x:.2f}}<br>{column} %{{y:.4g}}<extra></extra>"
             figure.add_scatter(
                 x=[round(item["position"], 4) for item in rows], y=[float(f"{item[column]:.5g}") for item in rows],
-                name=recipe.name, legendgroup=recipe.name, showlegend=row == 1, mode="lines", hovertemplate=hover,
-                line={"color": colour(index), "width": 1.6}, row=row, col=1,
+                name=label(recipe.name), legendgroup=recipe.name, showlegend=row == 1, mode="lines",
+                hovertemplate=hover, line={"color": colour(index), "width": 1.6}, row=row, col=1,
             )  # fmt: skip
     steps = max(len(recipe.trained) for recipe in record.recipes)
     figure.update_xaxes(tickvals=list(range(0, steps + 1, 1 + steps // 10)), range=[0, steps])
@@ -129,7 +130,8 @@ def timeline(record: ExperimentRecord) -> go.Figure:
 
 
 def _spoken(stage: StageRecord) -> str:
-    return f"{stage.label}<br>{'re-used' if stage.reused else 'executed'}: {stage.reason}<br>{stage.seconds:.1f} s"
+    done = "re-used" if stage.reused else "executed"
+    return f"{escape(stage.label)}<br>{done}: {escape(stage.reason)}<br>{stage.seconds:.1f} s"
 
 
 def _names(record: ExperimentRecord) -> tuple[str, ...]:

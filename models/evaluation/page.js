@@ -2,6 +2,7 @@
 const options = { displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false };
 const waiting = new Set(document.querySelectorAll(".plot"));
 const all = [...waiting];
+const TITLE = 26; // pixels of the title of a panel
 
 function draw(plot) {
   if (!waiting.delete(plot)) return;
@@ -9,6 +10,19 @@ function draw(plot) {
   const { data, layout } = JSON.parse(source.textContent);
   source.remove();
   Plotly.newPlot(plot, data, layout, options);
+  makeRoom(plot);
+}
+
+// A legend of several lines, as on a phone, would lie on the plot: the figure grows by what does not fit above it. In a
+// higher figure the legend may be higher too, so once is not always enough.
+function makeRoom(plot, times = 3) {
+  const legend = plot.querySelector(".legend");
+  const { height, margin } = plot.layout;
+  const lacking = legend ? Math.ceil(legend.getBBox().height) + TITLE - margin.t : 0;
+  if (lacking <= 0 || !times) return;
+  plot.style.minHeight = `${height + lacking}px`;
+  Plotly.relayout(plot, { height: height + lacking, "margin.t": margin.t + lacking });
+  makeRoom(plot, times - 1);
 }
 
 // What can be seen is drawn at once, the rest one by one while nothing else happens: the page answers from the start.

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from data_catalog import places
 from data_catalog.store_files import write_atomically
-from models.evaluation import figures, figures_compare
+from models.evaluation import figures_compare, figures_trajectory
 from models.evaluation.compare import Contender, Standing, Verdict, against, common_mafs, standings
-from models.evaluation.page_parts import Cell, Section, figure, folded, note, short, table, unbroken, whole_page
+from models.evaluation.page_parts import Cell, Section, figure, folded, note, number, short, table, unbroken, whole_page
+from models.evaluation.page_scores import left_out
 from models.evaluation.record import run_name
-from models.evaluation.report import Joint
+from models.evaluation.report import Joint, Published
 from models.evaluation.significance import Paired
 from models.evaluation.summaries import BENCHMARK
 from models.evaluation.summary_intervals import Known, all_intervals
@@ -19,7 +20,7 @@ from models.evaluation.summary_intervals import Known, all_intervals
 SHORT = dict(zip(BENCHMARK, ("KA", "ZS", "GM"), strict=True))
 
 
-def render(found: Sequence[Contender], joint: Joint | None = None) -> str:
+def render(found: Sequence[Contender], joint: Joint | None = None, published: Sequence[Published] = ()) -> str:
     """The whole page; raises MissingArtifact for outcomes that have gone."""
     rows = standings(found)
     verdicts = against(found, rows[0].label)
@@ -27,14 +28,14 @@ def render(found: Sequence[Contender], joint: Joint | None = None) -> str:
     facts = {
         "experiments": len({(c.record.name, c.record.seed) for c in found}),
         "recipes": len(found),
-        "compared at": "the end" if budget is None else f"{budget:.4g} MAFs",
+        "compared at": "the end" if budget is None else f"{number(budget)} MAFs",
         "adaptation sets": len(found[0].record.adaptation),
         "held-out sets": len(found[0].record.retention),
     }
     sections = [
-        _standings(rows, budget, joint),
+        _standings(rows, budget, joint, published),
         _significance(rows[0].label, verdicts),
-        _trajectories(found, joint),
+        _trajectories(found, joint, published),
         *([_over_compute(found)] if budget is not None else []),
         _datasets(found),
         _configurations(found),
@@ -43,12 +44,22 @@ def render(found: Sequence[Contender], joint: Joint | None = None) -> str:
     return whole_page("comparison", _title(found), headlines(rows, verdicts), facts, sections)
 
 
-def write(found: Sequence[Contender], path: Path | None = None, joint: Joint | None = None) -> Path:
-    """Write the page to `path`, by default into the `reports` of the home under the names of all, and return it."""
+def write(
+    found: Sequence[Contender],
+    path: Path | None = None,
+    joint: Joint | None = None,
+    published: Sequence[Published] = (),
+) -> Path:
+    """Write the page to `path`, by default into the `reports` of the home under the names of all, and return it.
+
+    Raises ValueError where `path` is a folder.
+    """
     if path is None:
         names = dict.fromkeys(run_name(c.record.name, c.record.seed) for c in found)
         path = places.home() / "reports" / f"compare-{'-'.join(names)[:120]}.html"
-    write_atomically(path, render(found, joint).encode())
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; name the file that the page is written to, e.g. {path / 'page.html'}")
+    write_atomically(path, render(found, joint, published).encode())
     return path
 
 
@@ -75,20 +86,27 @@ def _title(found: Sequence[Contender]) -> str:
     return " · ".join(dict.fromkeys(f"{c.record.name}, seed {c.record.seed}" for c in found))
 
 
-def _standings(rows: Sequence[Standing], budget: float | None, joint: Joint | None) -> Section:
+def _standings(
+    rows: Sequence[Standing], budget: float | None, joint: Joint | None, published: Sequence[Published]
+) -> Section:
     cells: list[list[Cell]] = [
         [row.label, *_values(row.equal), row.step, row.mafs, *_values(row.final)] for row in rows
     ]
     if joint:
         cells.append([f"{joint.name} (joint)", None, None, None, None, None, *_values(joint.summary)])
+    cells += [
+        [f"{row.name} (published)", *[None] * 5, *_values(row.summary)] for row in published if row.summary is not None
+    ]
     columns = ["recipe", "GM", "KA", "ZS", "step", "MAFs in all", "GM at its end", "KA at its end", "ZS at its end"]
     text = (
         "Budgets are not all known, so the ends of the streams are compared."
         if budget is None
-        else f"Sorted by the geometric mean at equal compute: the last scored step within {budget:.4g} MAFs, which is "
-        "all that the cheapest stream used."
+        else f"Sorted by the geometric mean at equal compute: the last scored step within {number(budget)} MAFs, which "
+        "is all that the cheapest stream used."
     )
-    return Section("Standings", table(columns, cells, "Recipes by geometric mean", digits=3) + note(text))
+    return Section(
+        "Standings", table(columns, cells, "Recipes by geometric mean", digits=3) + note(text) + left_out(published)
+    )
 
 
 def _values(summary: object | None) -> list[Cell]:
@@ -107,6 +125,8 @@ def _significance(leader: str, verdicts: Sequence[Verdict]) -> Section:
     columns = [f"{leader} against", *(SHORT[name] for name in BENCHMARK), "sets better", "sets worse"]
     text = (
         "Both scored the same images, which are resampled in pairs: in brackets what 95 % of resamplings lie between. "
+        "p: how often swapping outcomes of images at random sets them as far apart, adjusted for three means and all pairs "
+        "of recipes, since the leader was picked for being ahead. "
         "Sets better and worse: those with a difference whose p-value, adjusted by Holm for all sets, is at most 5 %. "
         "Only other images are considered: another seed of training is another run."
     )
@@ -130,8 +150,8 @@ def _row(row: Paired) -> list[Cell]:
     return [row.name, row.first, row.second, row.difference, row.low, row.high, f"{row.p:.2g}", f"{row.adjusted_p:.2g}"]
 
 
-def _trajectories(found: Sequence[Contender], joint: Joint | None) -> Section:
-    lines = [(contender.record, contender.recipe) for contender in found]
+def _trajectories(found: Sequence[Contender], joint: Joint | None, published: Sequence[Published]) -> Section:
+    lines = [figures_trajectory.Line(c.record, c.recipe, c.number) for c in found]
     ends = "; ".join(
         f"{c.label} ends at {c.recipe.steps[-1].summary.knowledge_accumulation:.3f}, "
         f"{c.recipe.steps[-1].summary.zero_shot_retention:.3f}"
@@ -145,9 +165,8 @@ def _trajectories(found: Sequence[Contender], joint: Joint | None) -> Section:
         for step in c.recipe.steps
     ]
     numbers = table(["recipe", "step", *SHORT.values()], rows, "Summaries per recipe and step")
-    return Section(
-        "Learned and kept", figure(figures.trajectories(lines, _known(found), joint), spoken, caption, numbers)
-    )
+    drawn = figures_trajectory.trajectories(lines, _known(found), joint, published)
+    return Section("Learned and kept", figure(drawn, spoken, caption, numbers))
 
 
 def _known(found: Sequence[Contender]) -> Known:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 Cell = str | int | float | None
 SHOWN_ROWS = 20  # a longer table starts folded
+MOST_LETTERS = 40  # of a cell on one line
 PRINTED_CELLS = 600  # a folded table with more cells stays folded on paper
 LIBRARY = "plotly-cartesian.min.js"  # with all that our figures are drawn with, at a third of the whole library
 
@@ -80,7 +81,7 @@ def folded(title: str, content: str, is_open: bool = False) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], name: str, digits: int = 3) -> str:
     """Rows under the names of their columns, in a frame that scrolls; `name` is spoken."""
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    head = "".join(f'<th scope="col"{_wide(column)}>{escape(column)}</th>' for column in columns)
     body = "".join("<tr>" + "".join(_cell(value, digits) for value in row) + "</tr>" for row in rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}"><table>'
@@ -91,6 +92,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], name: str, dig
 def note(text: str) -> str:
     """A sentence beside the matter."""
     return f'<p class="note">{escape(text)}</p>'
+
+
+def number(value: float, digits: int = 3) -> str:
+    """With so many decimals, from 1,000 on in whole numbers, from a thousand million on with a power of ten."""
+    size = abs(value)
+    return f"{value:.{digits}f}" if size < 1e3 else f"{value:,.0f}" if size < 1e9 else f"{value:.{digits}g}"
 
 
 def with_interval(value: float, ends: tuple[float, float] | None) -> str:
@@ -110,18 +117,19 @@ def short(digest: str) -> str:
 
 def _cell(value: Cell, digits: int) -> str:
     if isinstance(value, str):
-        return f"<td>{escape(value)}</td>"
+        return f"<td{_wide(value)}>{escape(value)}</td>"
     return f'<td class="number">{_text(value, digits)}</td>'
+
+
+def _wide(text: str) -> str:
+    """What lets a long name break into lines."""
+    return ' class="long"' if len(text) > MOST_LETTERS else ""
 
 
 def _text(value: Cell, digits: int) -> str:
     if isinstance(value, str):
         return escape(value)
-    return "–" if value is None else f"{value:,}" if isinstance(value, int) else _number(value, digits)
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if abs(value) < 1000 else f"{value:.{digits}g}"
+    return "–" if value is None else f"{value:,}" if isinstance(value, int) else number(value, digits)
 
 
 def _asset(name: str) -> str:

@@ -1,12 +1,14 @@
 """The sections of a report on what was learned and what was kept."""
 
+from collections.abc import Sequence
 from html import escape
 
-from models.evaluation import figures
+from models.evaluation import figures, figures_trajectory
 from models.evaluation.page_parts import SHOWN_ROWS, Cell, Section, figure, folded, note, table, with_interval
 from models.evaluation.record import ExperimentRecord, RecipeRecord
 from models.evaluation.report import (
     Joint,
+    Published,
     best_recipe,
     forgetting,
     group_summaries_of,
@@ -18,14 +20,16 @@ from models.evaluation.summaries import BENCHMARK
 from models.evaluation.summary_intervals import START, Known, all_intervals, is_known, is_whole
 from models.evaluation.transfer import StabilityGap, history_of, stability_gaps, step_transfers
 
+MOST_NAMED = 5  # of the sets that a baseline lacks
 SUMMARY = ("recipe", "step", "KA", "ZS", "GM")
 
 
-def learned_and_kept(record: ExperimentRecord, joint: Joint | None) -> Section:
-    """The last summaries, the way there, and the user's own groups."""
+def learned_and_kept(record: ExperimentRecord, joint: Joint | None, published: Sequence[Published] = ()) -> Section:
+    """The last summaries beside those that others have published, the way there, and the user's own groups."""
     known = all_intervals(record)
-    drawn = [_trajectory(record, known, joint), _over_steps(record, known, joint)]
-    return Section("Learned and kept", "".join([_final_scores(record, known, joint), *drawn, _groups(record)]))
+    drawn = [_trajectory(record, known, joint, published), _over_steps(record, known, joint)]
+    ends = _final_scores(record, known, joint, published)
+    return Section("Learned and kept", "".join([ends, *drawn, _groups(record)]))
 
 
 def merge_tradeoff(record: ExperimentRecord) -> Section:
@@ -142,7 +146,7 @@ def roles(record: ExperimentRecord) -> list[tuple[str, str]]:
     return [(name, "adaptation") for name in record.adaptation] + [(name, "retention") for name in record.retention]
 
 
-def _final_scores(record: ExperimentRecord, known: Known, joint: Joint | None) -> str:
+def _final_scores(record: ExperimentRecord, known: Known, joint: Joint | None, published: Sequence[Published]) -> str:
     ends = [(START[0], record.zero_shot_summary)]
     ends += [(recipe.name, recipe.steps[-1].summary) for recipe in record.recipes]
     rows: list[list[Cell]] = []
@@ -152,6 +156,7 @@ def _final_scores(record: ExperimentRecord, known: Known, joint: Joint | None) -
         rows.append([name, "start" if summary.step == -1 else summary.step, *values])
     if joint and joint.name not in {recipe.name for recipe in record.recipes}:
         rows.append([joint.name, "joint", *(f"{getattr(joint.summary, key):.3f}" for key in BENCHMARK)])
+    rows += [published_row(row) for row in published if row.summary]
     words = (
         f"KA, knowledge accumulation: mean score over the {len(record.adaptation)} sets of the stream. "
         f"ZS, zero-shot retention: mean over the {len(record.retention)} held-out sets. GM: their geometric mean. "
@@ -159,14 +164,31 @@ def _final_scores(record: ExperimentRecord, known: Known, joint: Joint | None) -
     )
     words += " In brackets: 95 % of bootstrap samples of the images." if is_known(known) else ""
     words += f" Weights of sets in the means: {_weights(record)}." if record.weights else ""
-    return table(SUMMARY, rows, "Summaries after the last step") + note(words)
+    return table(SUMMARY, rows, "Summaries after the last step") + note(words) + left_out(published)
+
+
+def published_row(row: Published) -> list[Cell]:
+    """Name, where it comes from, and the three summaries of a baseline."""
+    ends = ((s.value, None if s.low is None else (s.low, s.high)) for s in row.summaries)
+    return [row.name, "published", *(with_interval(*pair) for pair in ends)]
+
+
+def left_out(published: Sequence[Published]) -> str:
+    """A note on each baseline that lacks sets: its means would be those of other sets."""
+    return "".join(map(note, map(missing_sets, (row for row in published if row.missing))))
+
+
+def missing_sets(row: Published) -> str:
+    """Why a baseline does not stand beside the recipes."""
+    named = ", ".join(row.missing[:MOST_NAMED]) + (" and others" if len(row.missing) > MOST_NAMED else "")
+    return f"{row.name} is not shown: it has no scores of {len(row.missing)} of the sets here ({named})."
 
 
 def _weights(record: ExperimentRecord) -> str:
     return ", ".join(f"{name} {weight:g}" for name, weight in record.weights.items()) + ", all others 1"
 
 
-def _trajectory(record: ExperimentRecord, known: Known, joint: Joint | None) -> str:
+def _trajectory(record: ExperimentRecord, known: Known, joint: Joint | None, published: Sequence[Published]) -> str:
     ends = "; ".join(
         f"{recipe.name} ends at {recipe.steps[-1].summary.knowledge_accumulation:.3f}, "
         f"{recipe.steps[-1].summary.zero_shot_retention:.3f}"
@@ -184,10 +206,14 @@ def _trajectory(record: ExperimentRecord, known: Known, joint: Joint | None) -> 
             f" Joint training: {joint.summary.knowledge_accumulation:.3f}, {joint.summary.zero_shot_retention:.3f}."
         )
         caption += " Dashed: joint training, on everything at once."
+    if shown := [row for row in published if row.summary]:
+        spoken += f" Published: {', '.join(row.name for row in shown)}, values in the table above."
+        caption += " Grey diamonds: published by others."
     rows = [list(row.values()) for row in score_rows(record)]
     rows = [[name, "start" if step == -1 else step, *values] for name, step, *values in rows]
     numbers = table(SUMMARY, rows, "Summaries per recipe and step")
-    return figure(figures.trajectory(record, known, joint), spoken, caption, numbers, is_open=len(rows) <= SHOWN_ROWS)
+    drawn = figures_trajectory.trajectory(record, known, joint, published)
+    return figure(drawn, spoken, caption, numbers, is_open=len(rows) <= SHOWN_ROWS)
 
 
 def _over_steps(record: ExperimentRecord, known: Known, joint: Joint | None) -> str:

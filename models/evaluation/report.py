@@ -1,10 +1,12 @@
 """What an experiment came to, in words and tables."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from models.evaluation import transfer
+from models.evaluation.published import Baseline, baseline_summaries, check_beside
 from models.evaluation.record import ExperimentRecord, RecipeRecord, StepRecord
-from models.evaluation.scores import StepScores, mean_score, primary
+from models.evaluation.scores import StepScores, mean_score, primary, summarise
 from models.evaluation.summaries import Summary, group_summaries
 
 JOINT = "joint"  # a recipe of this name is a bound that others are held against: everything at once
@@ -16,11 +18,30 @@ def best_recipe(record: ExperimentRecord) -> RecipeRecord:
     return max(record.recipes, key=lambda recipe: recipe.steps[-1].summary.geometric_mean)
 
 
+class Published(NamedTuple):
+    """What others have published of one model, as it stands beside an experiment."""
+
+    name: str
+    summaries: tuple[Summary, ...] = ()  # accumulation, retention and their geometric mean, with intervals
+    summary: StepScores | None = None  # the same three, of the weights before any step; None: sets are missing
+    missing: tuple[str, ...] = ()  # sets of the experiment that were not scored
+
+
 class Joint(NamedTuple):
     """What training on everything at once came to."""
 
     name: str
     summary: StepScores
+
+
+def published(record: ExperimentRecord, baselines: Sequence[Baseline]) -> list[Published]:
+    """Each baseline over the sets of `record`; without a summary where it lacks any of them.
+
+    Raises ValueError for baselines that cannot be told apart from others or from recipes, or not be compared.
+    """
+    check_beside(record, baselines)
+    check_beside(record, baselines)
+    return [_published(record, baseline) for baseline in baselines]
 
 
 def joint_of(record: ExperimentRecord, other: ExperimentRecord | None = None) -> Joint | None:
@@ -119,6 +140,16 @@ def markdown(record: ExperimentRecord) -> str:
             f"| {name} | {'start' if step < 0 else step} | " + " | ".join(f"{value:.3f}" for value in values) + " |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _published(record: ExperimentRecord, baseline: Baseline) -> Published:
+    scored = primary(baseline.report)
+    if missing := tuple(name for name in record.datasets if name not in scored):
+        return Published(baseline.name, missing=missing)
+    sets = record.adaptation, record.retention, record.weights
+    return Published(
+        baseline.name, baseline_summaries(baseline, *sets), summarise(-1, baseline.report, *sets)
+    )  # fmt: skip
 
 
 def _outcome(record: ExperimentRecord, recipe: RecipeRecord) -> str:

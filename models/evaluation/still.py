@@ -6,6 +6,7 @@ Each figure is defined once, in `figures*.py`; this draws what is defined there,
 import io
 import re
 from collections.abc import Sequence
+from html import unescape
 
 import matplotlib
 import numpy as np
@@ -25,7 +26,8 @@ _STYLE = {
     "axes.titlelocation": "left", "svg.hashsalt": "evergreen", "svg.fonttype": "none", "lines.solid_capstyle": "round",
 }  # fmt: skip
 _MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "cross": "P", "triangle-down": "v",
-          "x": "X", "pentagon": "p", "star": "*", "line-ew": "_", "diamond-open": "D"}  # fmt: skip
+          "x": "X", "pentagon": "p", "star": "*", "line-ew": "_", "diamond-open": "D",
+          "diamond-tall": "d"}  # fmt: skip
 
 
 def image(drawn: go.Figure, kind: str) -> bytes:
@@ -199,5 +201,5 @@ def _legend(figure: Figure, rows: Sequence[Axes], wanted: bool) -> None:
 
 
 def _safe(text: str) -> str:
-    """Text in which no dollar begins a formula and no element of a page is left."""
-    return re.sub(r"<[^>]*>", "", text).replace("$", r"\$")
+    """Text as a page would show it, without its elements, in which no dollar begins a formula."""
+    return unescape(re.sub(r"<[^>]*>", "", text)).replace("$", r"\$")

@@ -2,9 +2,10 @@ import re
 
 import pytest
 
-from models.evaluation import compare, page_compare
+from models.evaluation import compare, figures_compare, figures_run, page_compare
+from models.evaluation.published import Baseline
 from models.evaluation.record import store_record
-from models.evaluation.report import Joint
+from models.evaluation.report import Joint, published
 
 
 @pytest.fixture
@@ -106,3 +107,43 @@ def test_page_names_who_is_ahead_and_by_how_much(two):
     told = page_compare.render(compare.contenders(two))
     headline = told[told.index('<ul class="verdict">') : told.index("</ul>")]
     assert "Ahead: first-seed0/replay + merge" in headline and re.search(r"behind by 0\.\d+, .*p = ", headline)
+
+
+def test_a_recipe_keeps_the_colour_of_its_report(two):
+    def drawn(found):
+        return {trace.name: trace.line.color for trace in figures_compare.over_compute(found).data}
+
+    found = compare.contenders(["first-seed0/replay + merge", "first-seed0/replay"])
+    assert [contender.number for contender in found] == [2, 1]
+    of_report = figures_run.curves(found[0].record).data
+    assert drawn(found) == {trace.name: trace.line.color for trace in of_report if trace.name != "finetune"}
+
+
+def test_recipes_that_have_one_place_get_colours_of_their_own(two):
+    assert [contender.number for contender in compare.contenders(two)] == [0, 1, 2, 3]
+    assert [contender.number for contender in compare.contenders([two[1], two[0]])] == [0, 3, 1, 2]
+
+
+def test_compute_is_written_in_digits(rich):
+    recipes = [
+        recipe.model_copy(update={"steps": tuple(s.model_copy(update={"mafs_used": 470.7}) for s in recipe.steps)})
+        for recipe in rich.recipes
+    ]
+    store_record(rich.model_copy(update={"name": "small", "recipes": tuple(recipes)}))
+    told = page_compare.render(compare.contenders(["small-seed0"]))
+    assert "<dd>1,883 MAFs</dd>" in told and '<td class="number">1,883</td>' in told and "e+03" not in told
+
+
+def test_published_scores_stand_below_the_recipes(two):
+    found = compare.contenders(two)
+    baseline = Baseline(name="others", report=found[0].record.zero_shot)
+    told = page_compare.render(found, published=published(found[0].record, [baseline]))
+    value = f"{found[0].record.zero_shot_summary.geometric_mean:.3f}"
+    row = "<td>others (published)</td>" + '<td class="number">–</td>' * 5 + f'<td class="number">{value}</td>'
+    assert row in told
+
+
+def test_a_folder_is_no_file_for_the_page(two, tmp_path):
+    with pytest.raises(ValueError, match="is a folder; name the file"):
+        page_compare.write(compare.contenders(two), tmp_path)
+    assert not any(tmp_path.parent.glob(f".{tmp_path.name}*"))

@@ -52,3 +52,18 @@ def test_dollars_and_markup_in_names_are_text():
     drawn = go.Figure(go.Scatter(x=[1, 2], y=[1, 2], mode="lines", name="costs $5<br>and $6"))
     drawn.add_scatter(x=[1, 2], y=[2, 1], mode="lines", name="other").update_layout(height=300, showlegend=True)
     assert "costs $5and $6" in image(drawn, "svg").decode()
+
+
+def test_every_recipe_has_its_own_heat_map_whatever_it_is_called(record, tmp_path):
+    names = ("日本", "中国", "a/b")
+    recipes = tuple(r.model_copy(update={"name": name}) for r, name in zip(record.recipes, names, strict=True))
+    more = (recipes[2].model_copy(update={"name": "A b"}), recipes[2].model_copy(update={"name": "plain"}))
+    found = all_figures(record.model_copy(update={"recipes": (*recipes, *more)}))
+    maps = [name for name in found if name.startswith("datasets-")]
+    assert maps == ["datasets-0", "datasets-1", "datasets-a-b-2", "datasets-A-b-3", "datasets-plain"]
+
+
+def test_names_are_pictured_as_they_were_written(record):
+    odd = record.recipes[0].model_copy(update={"name": "<i> & $5"})
+    text = image(all_figures(record.model_copy(update={"recipes": (odd,)}))["trajectory"], "svg").decode()
+    assert "&lt;i&gt; &amp; $5</text>" in text

@@ -2,12 +2,13 @@ import json
 
 import pytest
 
-from models.evaluation import figure_kit, figures, figures_run
-from models.evaluation.report import Joint
+from models.evaluation import figure_kit, figures, figures_run, figures_trajectory
+from models.evaluation.published import Baseline
+from models.evaluation.report import Joint, published
 from models.evaluation.summary_intervals import all_intervals
 
 DRAWN = {
-    "trajectory": lambda record: figures.trajectory(record, all_intervals(record)),
+    "trajectory": lambda record: figures_trajectory.trajectory(record, all_intervals(record)),
     "over steps": lambda record: figures.over_steps(record, all_intervals(record)),
     "forgotten": figures.forgotten,
     "transfers": figures.transfers,
@@ -26,7 +27,9 @@ def test_figure_shows_every_recipe(rich, name):
 
 
 def test_trajectory_starts_at_the_zero_shot_point(record):
-    lines = [trace for trace in figures.trajectory(record, all_intervals(record)).data if "lines" in trace.mode]
+    lines = [
+        trace for trace in figures_trajectory.trajectory(record, all_intervals(record)).data if "lines" in trace.mode
+    ]
     assert {(round(line.x[0], 6), round(line.y[0], 6)) for line in lines} == {(0.3, 0.7)}
     assert [len(line.x) for line in lines] == [5, 5, 5]
 
@@ -61,13 +64,13 @@ def test_numbers_on_cells_are_readable(scale):
 
 def test_joint_training_is_drawn_across_the_trajectory(record):
     bound = Joint("everything", record.recipes[0].steps[-1].summary)
-    plain, crossed = (figures.trajectory(record, all_intervals(record), joint) for joint in (None, bound))
+    plain, crossed = (figures_trajectory.trajectory(record, all_intervals(record), joint) for joint in (None, bound))
     assert (len(plain.layout.shapes), len(crossed.layout.shapes)) == (0, 2)
     assert "everything" in [note.text for note in crossed.layout.annotations]
 
 
 def test_the_ends_of_a_trajectory_have_their_intervals(record, rich):
-    bars = [trace for trace in figures.trajectory(rich, all_intervals(rich)).data if trace.error_x.array]
+    bars = [trace for trace in figures_trajectory.trajectory(rich, all_intervals(rich)).data if trace.error_x.array]
     assert len(bars) == len(rich.recipes) + 1
     known = all_intervals(rich)[rich.recipes[0].name, 3]
     assert bars[0].x[0] + bars[0].error_x.array[0] == pytest.approx(known.knowledge_accumulation[1])
@@ -89,3 +92,36 @@ def test_timeline_marks_what_was_reused(rich):
 
 def test_records_that_do_not_say_when_stages_ran_have_no_timeline(record):
     assert not figures_run.has_timeline(record)
+
+
+def test_names_are_text_however_they_are_written():
+    assert figure_kit.label("<b>a</b> %{x} & b") == "&lt;b&gt;a&lt;/b&gt; &#37;{x} &amp; b"
+    assert len(figure_kit.label("x" * 80)) == figure_kit.MOST_LETTERS
+
+
+def test_long_names_of_rows_stay_apart():
+    alike, other = ["a" * 40 + letter + "a" * 40 for letter in "xy"], "b" * 80
+    assert figure_kit.labels([*alike, other]) == [*alike, figure_kit.label(other)]
+
+
+def test_hovering_over_a_recipe_shows_its_name_as_it_was_written(record):
+    odd = record.recipes[0].model_copy(update={"name": "<b>%{y}"})
+    text = json.dumps(figures_run.curves(record.model_copy(update={"recipes": (odd,)})).to_plotly_json(), default=list)
+    assert '"name": "&lt;b&gt;&#37;{y}"' in text and '"hovertemplate": "&lt;b&gt;&#37;{y}<br>' in text
+
+
+def test_many_recipes_have_marks_of_their_own():
+    looks = [(figure_kit.colour(number), figure_kit.symbol(number)) for number in range(40)]
+    assert len(set(looks)) == 40
+
+
+def test_published_scores_are_points_of_the_trajectory(record):
+    baseline = Baseline(name="<others>", report=record.recipes[1].steps[0].scores)
+    lacking = Baseline(name="few", report=record.zero_shot.model_copy(update={"scores": record.zero_shot.scores[:2]}))
+    drawn = figures_trajectory.trajectory(
+        record, all_intervals(record), published=published(record, [baseline, lacking])
+    )
+    point = next(trace for trace in drawn.data if trace.name == "&lt;others&gt;")
+    summary = record.recipes[1].steps[0].summary
+    assert (point.x[0], point.y[0]) == (summary.knowledge_accumulation, summary.zero_shot_retention)
+    assert "few" not in {trace.name for trace in drawn.data}

@@ -92,6 +92,34 @@ def test_a_phone_scrolls_down_only(tab, request, which):
     )
 
 
+def test_odd_and_long_names_are_text_and_fit_a_phone(tab, rich, tmp_path):
+    names = ("<script>document.title = 'taken'</script> \"&", "%{x} <b>bold</b>" + "<br>" * 9, "z" * 80)
+    recipes = [r.model_copy(update={"name": name}) for r, name in zip(rich.recipes, names, strict=True)]
+    path = tmp_path / "odd.html"
+    path.write_text(page.render(rich.model_copy(update={"name": "y" * 80, "recipes": tuple(recipes)})))
+    tab.show(width=390, height=844)
+    tab.open(path, until=DRAWN)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390 and tab.evaluate("document.title[0]") == "y"
+    ends = "[...document.querySelectorAll('h1, h3, p, li')].map((e) => e.getBoundingClientRect().left + e.scrollWidth)"
+    assert tab.evaluate(f"Math.max(...{ends})") <= 390
+    shown = tab.evaluate("[...document.querySelectorAll('.legendtext')].map((one) => one.textContent)")
+    assert {label for label in shown if label[0] == "%"} == {"%{x} <b>bold</b><br><b…><br><br>"}
+    assert tab.complaints() == [] and tab.requests() == []
+
+
+def test_a_legend_of_many_lines_does_not_lie_on_its_plot(tab, rich, tmp_path):
+    names = [f"a recipe with number {i}" for i in range(8)]
+    path = tmp_path / "many.html"
+    recipes = tuple(rich.recipes[0].model_copy(update={"name": name}) for name in names)
+    path.write_text(page.render(rich.model_copy(update={"recipes": recipes})))
+    tab.show(width=390, height=844)
+    tab.open(path, until=DRAWN)
+    gaps = tab.evaluate("""[...document.querySelectorAll(".plot:has(.legend)")].map((plot) =>
+      plot.getBoundingClientRect().top + plot._fullLayout.margin.t
+      - plot.querySelector(".legend").getBoundingClientRect().bottom)""")
+    assert len(gaps) >= 3 and min(gaps) >= 20  # the title of the first panel
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_text_stands_out_from_its_page(tab, report, dark):
     tab.show(dark=dark)

@@ -5,8 +5,9 @@ import pytest
 from plotly.offline import get_plotlyjs_version
 
 from models.evaluation.page import render
-from models.evaluation.page_parts import plotting_library
-from models.evaluation.report import Joint
+from models.evaluation.page_parts import number, plotting_library, table
+from models.evaluation.published import Baseline
+from models.evaluation.report import Joint, published
 from models.evaluation.scores import clean_metric
 
 
@@ -108,3 +109,22 @@ def test_joint_training_is_named_with_its_scores(record):
     bound = Joint("all at once", record.recipes[0].steps[-1].summary)
     told = render(record, bound)
     assert "<td>all at once</td><td>joint</td><td>0.700</td>" in told
+
+
+def test_published_scores_have_a_row_or_the_reason_why_not(record):
+    few = record.zero_shot.model_copy(update={"scores": record.zero_shot.scores[1:]})
+    baselines = [Baseline(name="<others>", report=record.zero_shot), Baseline(name="few", report=few)]
+    told = render(record, published=published(record, baselines))
+    assert "<td>&lt;others&gt;</td><td>published</td><td>0.300</td><td>0.700</td>" in told
+    assert "<td>few</td>" not in told
+    assert "few is not shown: it has no scores of 1 of the sets here (shapes)." in told
+
+
+@pytest.mark.parametrize("value, text", [(1882.7, "1,883"), (0.5, "0.500"), (-1234.5, "-1,234"), (1.9e13, "1.9e+13")])
+def test_numbers_are_written_as_people_write_them(value, text):
+    assert number(value) == text
+
+
+def test_long_names_may_break_in_tables():
+    told = table(["recipe"], [["a" * 41], ["b" * 40]], "names")
+    assert f'<td class="long">{"a" * 41}</td>' in told and f"<td>{'b' * 40}</td>" in told
