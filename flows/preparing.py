@@ -21,7 +21,7 @@ from data_catalog.validation import HELD_OUT
 from flows.chosen_weights import choose
 from flows.experiment import ExperimentConfig
 from flows.ingest import Ingested, named
-from flows.scored_sets import ScoredSets, compose_scored_sets, scored_datasets
+from flows.scored_sets import ScoredSets, check_scored, compose_scored_sets, scored_datasets
 from models.checkpoints import CheckpointRef
 from models.start import Pretrained
 from tasks.caption import score_captions
@@ -84,6 +84,8 @@ class Material(Spec):
 def prepare(experiment: ExperimentConfig, ingested: Ingested) -> Prepared:
     """The weights to start from, the stream and the evaluation sets, without duplicates if the experiment says so."""
     material, twins = gather(experiment, ingested)
+    expected = check_scored(experiment, ingested, [dataset.name for dataset in material.streamed])
+    check_validation(experiment, material, expected)
     start, first_plans = begin(experiment, material)
     if twins:
         groups = [*twins.groups, *embedded_groups(experiment, ingested, start)]

@@ -70,6 +70,37 @@ def scored_datasets(experiment: ExperimentConfig, ingested: Ingested, adaptation
     return named(ingested, names, "evaluation")
 
 
+def check_scored(experiment: ExperimentConfig, ingested: Ingested, streamed: Sequence[str]) -> list[DatasetRef]:
+    """What may be scored, if it is all that is `streamed`; raises ValueError for what cannot be, whatever arrives.
+
+    So that nobody trains for hours to be told of a misspelt name.
+    """
+    spec, own = experiment.evaluation, ingested.scored_only
+    expected = scored_datasets(experiment, ingested, spec.adaptation or streamed)
+    certain = {*(spec.adaptation or ()), *spec.retention, *own}
+    check_images(spec, [dataset for dataset in expected if dataset.name in certain], own)
+    return expected
+
+
+def check_images(spec: EvaluationSpec, datasets: Sequence[DatasetRef], own: Sequence[str]) -> None:
+    """Raise ValueError if a dataset that is scored has none of the images to score it on."""
+    if spec.images == "validation":
+        if missing := sorted({*spec.validation.without} & {dataset.name for dataset in datasets} - {*own}):
+            raise ValueError(
+                f"`evaluation.images` is validation, but {', '.join(missing)} has no such image: take it out of "
+                "`evaluation.adaptation` and `evaluation.retention`"
+            )
+    elif bare := sorted(dataset.name for dataset in datasets if _split(dataset, own) not in dataset.samples):
+        raise ValueError(
+            f"no test images to score in {', '.join(bare)}: give its source some, or take it out of "
+            "`evaluation.adaptation` and `evaluation.retention`"
+        )
+    if bare := sorted(dataset.name for dataset in _kept_from(spec, datasets, own) if not dataset.samples.get(SPLIT)):
+        raise ValueError(
+            f"no training images to validate on in {', '.join(bare)}: name them in `evaluation.validation.without`"
+        )
+
+
 def compose_scored_sets(
     experiment: ExperimentConfig,
     datasets: Sequence[DatasetRef],
@@ -85,15 +116,11 @@ def compose_scored_sets(
     that were trained on, known of the datasets in `clean`.
     """
     spec, templates = experiment.evaluation, experiment.evaluation.prompts.given()
-    validation = _validation_sets(spec, [d for d in datasets if d.name not in own], exclusions, templates)
+    check_images(spec, datasets, own)
+    validation = _validation_sets(spec, _kept_from(spec, datasets, own), exclusions, templates)
     known = {name: leaked for name in clean}
     if spec.images == "validation":
         after_steps = (*validation, *_test_sets(spec, [d for d in datasets if d.name in own], own, known, templates))
-        if missing := sorted({*spec.validation.without} & {dataset.name for dataset in datasets}):
-            raise ValueError(
-                f"`evaluation.images` is validation, but {', '.join(missing)} has no such image: take it out of "
-                "`evaluation.adaptation` and `evaluation.retention`"
-            )
     else:
         after_steps = _test_sets(spec, datasets, own, known, templates, experiment.seed)
     whole = _test_sets(spec, datasets, own, known, templates) if spec.subset is not None else ()
@@ -156,25 +183,21 @@ def _split(dataset: DatasetRef, own: Sequence[str]) -> str:
     return SPLIT if dataset.name in own and TEST not in dataset.samples else TEST
 
 
+def _kept_from(spec: EvaluationSpec, datasets: Sequence[DatasetRef], own: Sequence[str]) -> list[DatasetRef]:
+    """Those that validation images are kept of, if the experiment keeps any to choose by."""
+    without = {*own, *spec.validation.without} if spec.validation else {dataset.name for dataset in datasets}
+    return [dataset for dataset in datasets if dataset.name not in without]
+
+
 def _validation_sets(
     spec: EvaluationSpec, datasets: Sequence[DatasetRef], exclusions: Sequence[Exclusions], templates: tuple[str, ...]
 ) -> tuple[EvalSet, ...]:
-    """The validation set of each dataset, if the experiment keeps images to choose by.
-
-    Raises ValueError for a dataset without training images that `evaluation.validation.without` does not name.
-    """
-    if spec.validation is None:
-        return ()
-    chosen = [dataset for dataset in datasets if dataset.name not in spec.validation.without]
-    if bare := sorted(dataset.name for dataset in chosen if not dataset.samples.get(SPLIT)):
-        raise ValueError(
-            f"no training images to validate on in {', '.join(bare)}: name them in `evaluation.validation.without`"
-        )
+    """The validation set of each of `datasets`."""
     waiting = [
         compose_prompted_validation_set.submit(dataset, spec.validation, list(exclusions), templates)
         if templates and dataset.kind == "classification"
         else compose_validation_set.submit(dataset, spec.validation, list(exclusions))
-        for dataset in chosen
+        for dataset in datasets
     ]
     return tuple(future.result() for future in waiting)
 
@@ -183,7 +206,7 @@ def _probing_sets(
     spec: EvaluationSpec, datasets: Sequence[DatasetRef], own: Sequence[str], exclusions: Sequence[Exclusions]
 ) -> tuple[EvalSet, ...]:
     """The training images of each classification set that has any, called as what is scored of it."""
-    fitted = [d for d in datasets if d.kind == "classification" and d.samples.get(SPLIT) and TEST in d.samples]
+    fitted = [d for d in datasets if d.kind == "classification" and d.samples.get(SPLIT) and _split(d, own) == TEST]
     if without := sorted({dataset.name for dataset in datasets} - {dataset.name for dataset in fitted}):
         get_run_logger().info("no linear probe of %s: retrieval sets, or no training images", ", ".join(without))
     waiting = [

@@ -1,6 +1,7 @@
 """What is scored: subsets, other images and prompts, own data; when, and what enters which mean."""
 
 import json
+import shutil
 
 import pyarrow.compute as pc
 import pytest
@@ -85,6 +86,34 @@ def test_own_data_are_scored_whole_and_trained_on_by_nothing(prepared, birds):
     assert (found.scored.means.groups, found.scored.means.weights) == ({"mine": ("BIRDS", "SHAPES")}, {"BIRDS": 3})
 
 
+def test_own_data_are_scored_on_test_images_where_others_are_on_validation_images(prepared, birds):
+    found = prepared(own=[birds], images="validation", validation={"share": 0.3, "without": ["BIRDS"]})
+    assert {some.name: some.samples for some in found.eval_sets}["BIRDS"] == 6
+    assert all(some.name == "BIRDS" or some.name.endswith("/validation") for some in found.eval_sets)
+
+
+@pytest.fixture
+def untested(birds, tmp_path):
+    """The folder of images as a source whose images all are for training."""
+    shutil.copytree(birds["data"], tmp_path / "parted" / "train")
+    return birds | {"data": str(tmp_path / "parted")}
+
+
+def test_a_dataset_without_test_images_cannot_be_scored_on_them(untested):
+    raw = raw_experiment()
+    evaluation = raw["evaluation"] | {"retention": [*raw["evaluation"]["retention"], "BIRDS"]}
+    with pytest.raises(ValueError, match="no test images to score in BIRDS: give its source some"):
+        prepared_alone(parse(raw | {"sources": [*raw["sources"], untested], "evaluation": evaluation}, "test"))
+
+
+def test_a_dataset_without_test_images_is_probed_on_its_validation_images(untested):
+    raw = raw_experiment()
+    evaluation = {"retention": ["BIRDS"], "images": "validation", "validation": {"share": 0.4}, "probe": {}}
+    sources = [*raw["sources"], untested]
+    found = prepared_alone(parse(raw | {"sources": sources, "evaluation": evaluation}, "test"))
+    assert "BIRDS/validation" in {some.name for some in found.scored.probing} & {some.name for some in found.eval_sets}
+
+
 def test_prompts_may_be_others_for_all_classification_sets(prepared):
     plain, others = prepared(), prepared(prompts={"templates": ["one {}", "two {}"]})
     own, given = (texts_of(found.eval_sets, "SHAPES") for found in (plain, others))
@@ -105,8 +134,11 @@ def test_probes_are_fitted_to_training_images_that_are_not_kept_aside(prepared):
     ({"weights": {"NOWHERE": 2}}, r"`evaluation\.weights` names NOWHERE, which is not scored"),
     ({"weights": {"SHAPES": 0}, "groups": {"x": ["SHAPES"]}}, "all of SHAPES have weight 0"),
     ({"images": "validation", "validation": {"without": ["SHAPES"]}}, "validation, but SHAPES has no such image"),
+    ({"validation": {"without": ["NOWHERE"]}}, r"`evaluation\.validation\.without` names NOWHERE"),
+    ({"retention": ["SHAPE"]}, "`evaluation` names SHAPE, which no source holds"),
 ])  # fmt: skip
-def test_what_cannot_be_scored_is_said(prepared, evaluation, message):
+def test_what_cannot_be_scored_is_said_before_anything_is_trained(prepared, monkeypatch, evaluation, message):
+    monkeypatch.setattr("flows.preparing.begin", lambda experiment, material: pytest.fail("training was begun"))
     with pytest.raises(ValueError, match=message):
         prepared(**evaluation)
 
