@@ -1,6 +1,7 @@
 """The life of a deployed model: whatever arrives is a step, which starts from what is live and ends at the gate."""
 
 import json
+import logging
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -35,6 +36,8 @@ from tasks.journal import journal
 from tasks.living import show_living
 from tasks.locks import exclusive, is_held
 from tasks.report import step_record, unscored_step
+
+log = logging.getLogger(__name__)
 
 RUNNER = ThreadPoolTaskRunner(max_workers=4)
 
@@ -146,7 +149,7 @@ def decide(stream: str, done: LivingStep) -> Promotion | None:
     try:
         return promotions.add(stream, entry, follows=done.follows)
     except LiveChanged as changed:
-        get_run_logger().warning("step %d is held for a person: %s", done.step, changed)
+        log.warning("step %d is held for a person: %s", done.step, changed)
         return None
 
 
