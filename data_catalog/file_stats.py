@@ -15,6 +15,7 @@ class FileStat(NamedTuple):
     version: str  # changes when the bytes may have changed
     mtime_ns: int | None  # None where the version alone decides, as an entity tag does
     fault: str | None  # why the file must not be used, e.g. a link that leaves the root
+    changed_ns: int | None = None  # when it last changed, by the clock of its store, which no author can set; if known
 
 
 def local_stat(found: os.stat_result) -> FileStat:
@@ -24,7 +25,8 @@ def local_stat(found: os.stat_result) -> FileStat:
     """
     size, changed = found.st_size, found.st_mtime_ns
     fault = None if stat.S_ISREG(found.st_mode) else "is no plain file"
-    return FileStat(size, f"{size}-{changed}-{found.st_ctime_ns}-{found.st_ino}", changed, fault)
+    version = f"{size}-{changed}-{found.st_ctime_ns}-{found.st_ino}"
+    return FileStat(size, version, changed, fault, found.st_ctime_ns)
 
 
 def remote_stat(info: dict[str, Any]) -> FileStat:
@@ -39,10 +41,11 @@ def remote_stat(info: dict[str, Any]) -> FileStat:
     tag = next(
         (info[name] for name in ("ETag", "etag", "md5Hash", "generation", "Content-MD5") if info.get(name)), None
     )
+    told = _time_of_change(info)
     if tag is not None:
-        return FileStat(info["size"], f"{info['size']}-{str(tag).strip(chr(34))}", None, None)
-    changed = _time_of_change(info)
-    return FileStat(info["size"], f"{info['size']}-{changed}", changed, None)
+        return FileStat(info["size"], f"{info['size']}-{str(tag).strip(chr(34))}", None, None, told)
+    changed = time.time_ns() if told is None else told
+    return FileStat(info["size"], f"{info['size']}-{changed}", changed, None, told)
 
 
 def faulty(fault: str) -> FileStat:
@@ -50,7 +53,8 @@ def faulty(fault: str) -> FileStat:
     return FileStat(0, "none", None, fault)
 
 
-def _time_of_change(info: dict[str, Any]) -> int:
+def _time_of_change(info: dict[str, Any]) -> int | None:
+    """In nanoseconds; None if the server does not tell."""
     names = ("LastModified", "last_modified", "Last-Modified", "mtime", "modified", "updated", "created")
     value = next((info[name] for name in names if info.get(name)), None)
     if isinstance(value, str):
@@ -60,4 +64,4 @@ def _time_of_change(info: dict[str, Any]) -> int:
             value = datetime.fromisoformat(value)
     if isinstance(value, datetime):
         return int(value.timestamp() * 1e9)
-    return int(value * 1e9) if isinstance(value, int | float) else time.time_ns()
+    return int(value * 1e9) if isinstance(value, int | float) else None

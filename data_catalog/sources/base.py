@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from data_catalog import metadata
 from data_catalog.files import FileStat
 from data_catalog.refs import Spec
+from data_catalog.settling import Settled
 from data_catalog.shards import SAMPLES, TEXTS, DatasetFacts
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class Source(Spec):
     def candidates(self, listing: Listing) -> Candidates:
         """The samples of one dataset as its metadata and containers tell them; ValueError if those are malformed."""
         raise NotImplementedError
+
+    def settled(self) -> Settled | None:
+        """Which files are there and which are not there yet, of a kind that has a rule for it."""
+        return None
 
     def presence(self) -> list[Presence]:
         """What is there and what is missing, of the datasets of which a source knows what belongs to them."""

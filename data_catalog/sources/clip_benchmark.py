@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from data_catalog import files
 from data_catalog.files import FileStat
+from data_catalog.settling import Settled
 from data_catalog.sources.base import Candidates, Listing
 from data_catalog.sources.one_dataset import FOUND, Found, OneDataset
 from data_catalog.sources.shard_names import find_shards
@@ -44,6 +45,11 @@ class ClipBenchmark(OneDataset):
             stats = {name: files.stat_one(self._at(name)) for name in (NAMES, TEMPLATES, KIND)}
             found |= {name: stat for name, stat in stats.items() if stat}
         return found
+
+    def settled(self) -> Settled:
+        """All files or none: each means something only with the others."""
+        found = super().settled()
+        return Settled({}, found.waiting) if found.waiting else found
 
     def nothing(self) -> str:
         return f"no folder of a split ({', '.join(self.split_words())}) with {COUNT} and tars lies in {self.root()}"

@@ -54,6 +54,9 @@ class Manifest(OneDataset):
     def nothing(self) -> str:
         return f"no table {self.manifest} lies in {self.root()}"
 
+    def is_dataset(self, found: dict[str, FileStat]) -> bool:
+        return bool(self._tables(found))
+
     def find(self, inside: dict[str, FileStat]) -> Found:
         parts = [self._rows(table, inside) for table in self._tables(inside)]
         return Found(pa.concat_tables(parts))

@@ -8,10 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from data_catalog import files, metadata
+from data_catalog import files, metadata, settling
 from data_catalog.files import FileStat
+from data_catalog.inspection_memory import Memory
 from data_catalog.json_files import read_json
 from data_catalog.quarantine import refusal
+from data_catalog.settling import Settle, Settled
 from data_catalog.shards import DatasetFacts
 from data_catalog.sources.base import CANDIDATES, Candidates, Listing, Location, Source
 
@@ -63,19 +65,27 @@ class OneDataset(Source):
         0.0, ge=0, lt=1, description="share of the samples without a split that become test, decided by their key"
     )
     seed: int = Field(0, description="another seed draws other test samples")
+    settle: Settle | None = Field(
+        None, description="data arrives here: when a file counts as there, and having nothing yet is no error"
+    )
 
     def root(self) -> str:
         return files.absolute(self.data)
 
     def listings(self) -> list[Listing]:
-        found = self.find_files()
-        if not found:
-            raise ValueError(f"source {self.name!r}: {self.nothing()}; correct `data`")
+        found, waiting = self.settled()
+        if not self.is_dataset(found):
+            return self._without_any(waiting)
         if self.classnames:
             location = files.join(self.root(), self.classnames)
             found |= {_CLASS_LIST: files.stat_one(location) or _missing(location)}
-        decides = self.model_dump(mode="json", exclude={"name", "data"})
+        decides = self.model_dump(mode="json", exclude={"name", "data", "settle"})
         return [Listing(self.dataset, found, json.dumps(decides, sort_keys=True))]
+
+    def settled(self) -> Settled:
+        rule = self.settle or Settle()
+        markers = settling.find_markers(rule, self.root())
+        return settling.settled(self.find_files(), rule, markers, self.name)
 
     def candidates(self, listing: Listing) -> Candidates:
         inside = {name: stat for name, stat in listing.files.items() if name != _CLASS_LIST}
@@ -89,6 +99,10 @@ class OneDataset(Source):
         """What these files hold."""
         raise NotImplementedError
 
+    def is_dataset(self, found: dict[str, FileStat]) -> bool:
+        """Whether these files are enough to speak of a dataset."""
+        return bool(found)
+
     def split_words(self) -> list[str]:
         """The words that may stand for a split in a name."""
         return [*self.splits] if self.splits is not None else [*TRAIN_WORDS, *TEST_WORDS, *VALIDATION_WORDS]
@@ -96,6 +110,18 @@ class OneDataset(Source):
     def nothing(self) -> str:
         """What was looked for, for the case that there is nothing."""
         return f"nothing of {self.dataset} lies in {self.root()}"
+
+    def _without_any(self, waiting: dict[str, str]) -> list[Listing]:
+        """No listing while nothing has arrived yet; raises ValueError where something must be, or was."""
+        if self.settle is None:
+            raise ValueError(f"source {self.name!r}: {self.nothing()}; correct `data`")
+        if Memory.of(self.name, self.dataset).last_look() is None:
+            return []
+        now = f"all of it waits: {settling.reasons(waiting.values())}" if waiting else self.nothing()
+        raise ValueError(
+            f"source {self.name!r} held {self.dataset} before, and now {now}. A step without it would replay nothing "
+            "of it: mount it or bring it back, wait, or take the source out of the configuration"
+        )
 
 
 def is_image(name: str) -> bool:
