@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -90,9 +90,14 @@ def images_of(table: str, splits: Sequence[str], columns: Sequence[str]) -> pa.T
     return samples.filter(pc.is_in(samples["split"], pa.array(splits, pa.string()))).select(columns)
 
 
+def device_kind() -> Literal["cuda", "cpu"]:
+    """Where models embed; their arithmetic follows from it, half precision on a GPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def on_device(checkpoint: CheckpointRef) -> nn.Module:
     """The model of a checkpoint in evaluation mode, on the GPU if there is one."""
-    model = clip.build(checkpoint).to("cuda" if torch.cuda.is_available() else "cpu")
+    model = clip.build(checkpoint).to(device_kind())
     threads.fit_to(model)
     return model
 

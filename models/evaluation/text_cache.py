@@ -1,4 +1,4 @@
-"""Embeddings of prompts and captions, kept by (text tower, texts), and their tokens by (backbone, texts).
+"""Embeddings of prompts and captions, kept by (text tower, texts, kind of device), and tokens by (backbone, texts).
 
 A locked text tower embeds texts once; whatever the weights, they are tokenized once.
 """
@@ -120,4 +120,4 @@ def _keep(tower: str, eval_set: EvalSet, vectors: Tensor) -> None:
 
 
 def _key(tower: str, eval_set: EvalSet) -> dict[str, object]:
-    return {"tower": tower, "texts": eval_set.texts, "revision": REVISION}
+    return {"tower": tower, "texts": eval_set.texts, "device": embeddings.device_kind(), "revision": REVISION}

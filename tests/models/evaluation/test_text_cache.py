@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from data_catalog import store
-from models import clip
+from models import clip, embeddings
 from models.checkpoints import load, save
 from models.embeddings import embed_texts
 from models.evaluation import text_cache
@@ -47,6 +47,13 @@ def test_another_text_tower_embeds_its_own(tiny, asked):
     one = text_vectors(tiny, [of_texts(PROMPTS)], asked[1])["some"]
     two = text_vectors(other, [of_texts(PROMPTS)], lambda: clip.build(other))["some"]
     assert not torch.equal(one, two)
+
+
+def test_vectors_of_another_kind_of_device_are_not_taken(tiny, asked, monkeypatch):
+    text_vectors(tiny, [of_texts(PROMPTS)], asked[1])
+    monkeypatch.setattr(embeddings, "device_kind", lambda: "another")
+    text_vectors(tiny, [of_texts(PROMPTS)], asked[1])
+    assert len(asked[0]) == 2
 
 
 def test_vectors_that_are_gone_are_made_again(tiny, asked):
