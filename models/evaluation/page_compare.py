@@ -125,8 +125,8 @@ def _significance(leader: str, verdicts: Sequence[Verdict]) -> Section:
     columns = [f"{leader} against", *(SHORT[name] for name in BENCHMARK), "sets better", "sets worse"]
     text = (
         "Both scored the same images, which are resampled in pairs: in brackets what 95 % of resamplings lie between. "
-        "p: how often swapping outcomes of images at random sets them as far apart, adjusted for three means and all pairs "
-        "of recipes, since the leader was picked for being ahead. "
+        "p: how often swapping outcomes of images at random sets them as far apart, adjusted for three means and all "
+        "pairs of recipes, since the leader was picked for being ahead. "
         "Sets better and worse: those with a difference whose p-value, adjusted by Holm for all sets, is at most 5 %. "
         "Only other images are considered: another seed of training is another run."
     )
