@@ -5,6 +5,7 @@ A column keeps its name, type and meaning within one version of the schema; a la
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 
 from data_catalog import store
 from data_catalog.json_files import read_json
-from data_catalog.store_files import make_folder, write_atomically
+from data_catalog.store_files import make_folder, replacing, write_atomically
 from models.evaluation.metrics import concept_scores
 from models.evaluation.published import Baseline, baseline_summaries, check_beside
 from models.evaluation.record import ZERO_SHOT, ExperimentRecord
@@ -22,6 +23,7 @@ from models.evaluation.transfer import history_of, stability_gaps, step_transfer
 
 SCHEMA = "evergreen-results/1"
 JSON_FILE = "results.json"
+ROWS_AT_ONCE = 20_000
 
 Row = dict[str, str | int | float | bool | None]
 
@@ -96,22 +98,28 @@ TABLES = {
 def results_of(record: ExperimentRecord, baselines: Sequence[Baseline] = ()) -> dict[str, pa.Table]:
     """All tables of `TABLES` for one experiment; `baselines` become recipes beside those that were run.
 
-    A baseline is summarised over the sets of the experiment where it has them all. Scores per concept are those before
-    the first and after the last step, of sets whose outcomes name concepts. Raises MissingArtifact for outcomes that
+    A baseline is summarised over the sets of the experiment where it has them all. Scores per concept are those of
+    every step that was scored, of sets whose outcomes name concepts. Raises MissingArtifact for outcomes that
     have gone, and ValueError for baselines that cannot be told apart or compared.
     """
     check_beside(record, baselines)
     rows = {
-        "scores": [*_score_rows(record), *_baseline_score_rows(record, baselines)],
-        "summaries": [*_summary_rows(record), *_baseline_summary_rows(record, baselines)],
-        "concepts": list(_concept_rows(record)),
-        "transfer": list(_transfer_rows(record)),
-        "stability_gaps": list(_gap_rows(record)),
+        "scores": chain(_score_rows(record), _baseline_score_rows(record, baselines)),
+        "summaries": chain(_summary_rows(record), _baseline_summary_rows(record, baselines)),
+        "concepts": _concept_rows(record),
+        "transfer": _transfer_rows(record),
+        "stability_gaps": _gap_rows(record),
     }
     run = {"experiment": record.name, "seed": record.seed}
-    return {
-        name: pa.Table.from_pylist([run | row for row in rows[name]], schema=schema) for name, schema in TABLES.items()
-    }
+    return {name: _table(rows[name], run, schema) for name, schema in TABLES.items()}
+
+
+def _table(rows: Iterator[Row], run: Row, schema: pa.Schema) -> pa.Table:
+    """All rows, each with the columns of `run`; few of them are values of Python at a time, since concepts are many."""
+    batches = []
+    while part := [run | row for row in islice(rows, ROWS_AT_ONCE)]:
+        batches.append(pa.RecordBatch.from_pylist(part, schema=schema))
+    return pa.Table.from_batches(batches, schema=schema)
 
 
 def write_results(tables: dict[str, pa.Table], directory: Path | str) -> list[Path]:
@@ -123,9 +131,21 @@ def write_results(tables: dict[str, pa.Table], directory: Path | str) -> list[Pa
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
         write_atomically(path, sink.getvalue().to_pybytes())
-    content = {"schema": SCHEMA} | {name: table.to_pylist() for name, table in tables.items()}
-    write_atomically(directory / JSON_FILE, json.dumps(content, indent=1).encode())
+    with replacing(directory / JSON_FILE) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(_json_parts(tables))
+        file.flush()
     return [*paths, directory / JSON_FILE]
+
+
+def _json_parts(tables: dict[str, pa.Table]) -> Iterator[str]:
+    """One JSON object with a row per line."""
+    yield json.dumps({"schema": SCHEMA})[:-1]
+    for name, table in tables.items():
+        yield f",\n{json.dumps(name)}: ["
+        rows = (row for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE) for row in batch.to_pylist())
+        yield from (f"{',' if at else ''}\n{json.dumps(row)}" for at, row in enumerate(rows))
+        yield "]"
+    yield "}\n"
 
 
 def read_results(path: Path | str) -> dict[str, pa.Table]:
@@ -204,9 +224,7 @@ def _summary_row(recipe: str, step: int, summary: Summary) -> Row:
 
 
 def _concept_rows(record: ExperimentRecord) -> Iterator[Row]:
-    ends = [(ZERO_SHOT, -1, record.zero_shot)]
-    ends += [(recipe.name, recipe.steps[-1].step, recipe.steps[-1].scores) for recipe in record.recipes]
-    for recipe, step, report in ends:
+    for recipe, step, report, _ in _reports(record):
         metrics = {score.dataset: score.metric for score in report.scores if score.metric in SUMMARY_METRICS}
         for dataset, digest in report.outcomes.items():
             outcomes = store.read_table(digest)

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from data_catalog import store
+from models.evaluation import results
 from models.evaluation.metrics import CLASSES
 from models.evaluation.published import Baseline
 from models.evaluation.record import InsidePoint
@@ -60,6 +61,23 @@ def test_concepts_are_scored_where_outcomes_name_them(eventful):
         ("shapes", 3, "a"): (0.5, 2),
         ("shapes", 3, "b"): (1, 1),
     }
+
+
+def test_concepts_are_followed_through_the_steps(eventful):
+    recipe = eventful.recipes[0]
+    first = recipe.steps[0].scores.model_copy(update={"outcomes": recipe.steps[-1].scores.outcomes})
+    steps = (recipe.steps[0].model_copy(update={"scores": first}), *recipe.steps[1:])
+    followed = eventful.model_copy(update={"recipes": (recipe.model_copy(update={"steps": steps}),)})
+    rows = results_of(followed)["concepts"].to_pylist()
+    assert [(row["step"], row["concept"]) for row in rows] == [(0, "a"), (0, "b"), (3, "a"), (3, "b")]
+
+
+def test_tables_of_more_rows_than_are_held_at_once_are_the_same(eventful, tmp_path, monkeypatch):
+    whole = results_of(eventful)
+    monkeypatch.setattr(results, "ROWS_AT_ONCE", 3)
+    assert results_of(eventful) == whole
+    write_results(results_of(eventful), tmp_path)
+    assert read_results(tmp_path) == read_results(tmp_path / JSON_FILE) == whole
 
 
 def test_summaries_are_those_of_the_record_with_the_groups_beside_them(eventful):
