@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_catalog import trash
 from data_catalog.places import store_root
 from data_catalog.store_files import move_into_place, scratch_file, write_atomically
 
@@ -34,7 +35,7 @@ def write_bytes(data: bytes, **origin) -> str:
     """Store `data` and return its digest; `origin` says how it came to be and goes to a manifest beside it."""
     digest = digest_of(data)
     if not is_intact(digest):
-        write_atomically(_object(digest), data)
+        write_atomically(path_of(digest), data)
     return _with_origin(digest, origin)
 
 
@@ -53,7 +54,7 @@ def writing(**origin) -> Iterator[Writing]:
         yield artifact
         artifact.digest = digest_of_file(artifact.path)
         if not is_intact(artifact.digest):
-            move_into_place(artifact.path, _object(artifact.digest))
+            move_into_place(artifact.path, path_of(artifact.digest))
     _with_origin(artifact.digest, origin)
 
 
@@ -76,8 +77,8 @@ def read_bytes(digest: str) -> bytes:
 
 def locate(digest: str) -> Path:
     """The verified file of an artifact; raises MissingArtifact if it is absent or its bytes have changed."""
-    path = _object(digest)
-    if not path.is_file():
+    path = path_of(digest)
+    if not _is_there(path):
         raise MissingArtifact(
             f"{digest[:19]} is not in the store at {store_root()}: set EVERGREEN_STORE to the store "
             "that has it, or run the stage again that makes it"
@@ -92,13 +93,13 @@ def locate(digest: str) -> Path:
 
 def is_intact(digest: str) -> bool:
     """Whether the store holds the very bytes that `digest` names."""
-    path = _object(digest)
-    return path.is_file() and digest_of_file(path) == digest
+    path = path_of(digest)
+    return _is_there(path) and digest_of_file(path) == digest
 
 
 def origins(digest: str) -> list[dict]:
     """Every recorded way in which the artifact was made, oldest first: spec, parents, code version, time."""
-    records = [json.loads(path.read_text()) for path in sorted(_manifests(digest).glob("*.json"))]
+    records = [json.loads(path.read_text()) for path in sorted(manifests_of(digest).glob("*.json"))]
     return sorted(records, key=lambda record: record["recorded_at"])
 
 
@@ -109,10 +110,20 @@ def stored_digests() -> Iterator[str]:
             yield f"sha256:{path.name}"
 
 
+def path_of(digest: str) -> Path:
+    """Where the bytes of an artifact lie if they are there; `locate` gives them verified."""
+    return store_root() / "objects" / digest[7:9] / digest[7:]
+
+
+def manifests_of(digest: str) -> Path:
+    """The folder of what is recorded about an artifact."""
+    return store_root() / "manifests" / digest[7:9] / digest[7:]
+
+
 def _with_origin(digest: str, origin: dict) -> str:
     if origin:
         text = json.dumps(origin, sort_keys=True, default=_plain)
-        record = _manifests(digest) / f"{digest_of(text.encode())[7:23]}.json"
+        record = manifests_of(digest) / f"{digest_of(text.encode())[7:23]}.json"
         if not record.is_file():
             write_atomically(
                 record, json.dumps(json.loads(text) | {"recorded_at": time.time()}, sort_keys=True).encode()
@@ -124,12 +135,8 @@ def _plain(value: object) -> object:
     return value.model_dump(mode="json")  # specs and references are the only other values an origin holds
 
 
-def _object(digest: str) -> Path:
-    return store_root() / "objects" / digest[7:9] / digest[7:]
-
-
-def _manifests(digest: str) -> Path:
-    return store_root() / "manifests" / digest[7:9] / digest[7:]
+def _is_there(path: Path) -> bool:
+    return path.is_file() or trash.restore(path)
 
 
 @lru_cache(maxsize=65536)

@@ -4,9 +4,11 @@ Key = task name + `revision` + inputs, so the same work has the same key in ever
 keys hold the run id, or lack the task's identity, and its hits do not look at the bytes that a result names.
 """
 
+import contextlib
 import functools
 import inspect
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,8 +222,13 @@ def _tell_of_run(stage: str, label: str, reason: str, started: float) -> None:
 
 
 def tell_of_reuse(task: Task, task_run: TaskRun, state: State) -> None:
-    """Hook of every cached task: on a hit its body, which tells of runs, is not entered."""
+    """Hook of every cached task: on a hit its body, which tells of runs, is not entered.
+
+    The time of change of its record is that of its last use, by which housekeeping goes.
+    """
     if state.name == "Cached":
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(state.data.metadata.storage_key)
         seconds = (state.timestamp - task_run.start_time).total_seconds()
         record = StageRecord(stage=task.name, label=task_run.name, reused=True, reason="unchanged", seconds=seconds)
         tell(record, task_run_logger(task_run, task))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from data_catalog.in_use import in_use
 from data_catalog.places import results_root
 from data_catalog.refs import Spec
 from data_catalog.store_files import write_atomically
@@ -33,7 +34,8 @@ class Fingerprint(Spec):
 def journal(on_stage: Listener | None = None) -> Iterator[list[StageRecord]]:
     """Collect a StageRecord of every cached or uncached task that ends inside the block, in order of completion.
 
-    `on_stage` is called with each as it ends, from the thread that ran the task.
+    `on_stage` is called with each as it ends, from the thread that ran the task. Housekeeping deletes nothing that
+    the block may need.
     """
     stages: list[StageRecord] = []
     outer = _listener.get()  # a command may listen to the flow that it runs
@@ -48,7 +50,8 @@ def journal(on_stage: Listener | None = None) -> Iterator[list[StageRecord]]:
     token, task_runs = _listener.set(listen), getLogger("prefect.task_runs")
     task_runs.addFilter(_says_more_than_a_hook)
     try:
-        yield stages
+        with in_use():
+            yield stages
     finally:
         task_runs.removeFilter(_says_more_than_a_hook)
         _listener.reset(token)

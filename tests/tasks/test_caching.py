@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prefect import flow
 
-from data_catalog import store
+from data_catalog import places, store
 from data_catalog.refs import Spec
 from data_catalog.store import digest_of
 from models.evaluation.scores import EvalReport, Score
@@ -165,3 +165,11 @@ def test_a_record_cannot_import_foreign_code():
 def test_a_class_that_cannot_be_found_again_is_refused():
     with pytest.raises(UnsupportedValue, match="cannot be found again"):
         check_storable("result", Recipe(pools=frozenset()))
+
+
+def test_a_hit_marks_its_record_as_used():
+    chain()
+    (record,) = places.results_root().glob("lengthen-*")
+    os.utime(record, (1000, 1000))
+    chain()
+    assert record.stat().st_mtime > 1000
