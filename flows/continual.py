@@ -48,21 +48,21 @@ def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) 
         zero_shot, zero_shot_full = reports_of(experiment, prepared, pretrained, "pretrained", is_end=True)()
         recipes = tuple(live(experiment, name, prepared) for name in experiment.recipes)
         record_stream(experiment.name, experiment.seed, prepared.plan, list(recipes), list(prepared.exclusions))
-    record = ExperimentRecord(
-        name=experiment.name,
-        seed=experiment.seed,
-        config=as_yaml(experiment),
-        **dict(prepared.scored.means),
-        zero_shot=zero_shot,
-        zero_shot_summary=prepared.scored.means.summary(-1, zero_shot),
-        zero_shot_full=zero_shot_full,
-        pretrained=pretrained.digest,
-        recipes=recipes,
-        stream=prepared.plan.steps,
-        stages=tuple(stages),
-        eval_sets=prepared.eval_sets,
-    )
-    return publish_report(record)
+        record = ExperimentRecord(
+            name=experiment.name,
+            seed=experiment.seed,
+            config=as_yaml(experiment),
+            **dict(prepared.scored.means),
+            zero_shot=zero_shot,
+            zero_shot_summary=prepared.scored.means.summary(-1, zero_shot),
+            zero_shot_full=zero_shot_full,
+            pretrained=pretrained.digest,
+            recipes=recipes,
+            stream=prepared.plan.steps,
+            stages=tuple(stages),
+            eval_sets=prepared.eval_sets,
+        )
+        return publish_report(record)
 
 
 def live(experiment: ExperimentConfig, name: str, prepared: Prepared) -> RecipeRecord:
