@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from data_catalog.orderings.random import Random
 from data_catalog.refs import Spec
+from data_catalog.retention import KeepSpec
 from flows.experiment import ExperimentConfig, Recipe, StreamSpec, load
 from models.gate import GateSpec
 
@@ -24,6 +25,7 @@ class LivingSpec(Spec):
 
     arrivals: ArrivalSpec = ArrivalSpec()
     gate: GateSpec = GateSpec()
+    keep: KeepSpec = KeepSpec()  # what `evergreen gc` leaves
 
 
 class LivingConfig(ExperimentConfig):
