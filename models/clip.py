@@ -7,6 +7,7 @@ builds no model.
 import contextlib
 import json
 import logging
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,7 @@ def build_empty(backbone: str, device: str = "cpu") -> nn.Module:
 
     Takes no random number: an evaluation beside a training must not disturb the generator that training draws from.
     """
-    with _as_folder(_read(backbone)) as folder, torch.device(device), _WithoutRandomInit():
+    with _as_folder(read_description(backbone)) as folder, torch.device(device), _WithoutRandomInit():
         return _created(folder, device=device)
 
 
@@ -103,7 +104,7 @@ def tokenizer(backbone: str) -> Callable[[Sequence[str]], Tensor]:
     """
     import open_clip
 
-    description = _read(backbone)
+    description = read_description(backbone)
     wanted = description["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
     if wanted and "tokenizer" not in description.get("hugging_face", {}):
         raise ValueError(
@@ -118,7 +119,7 @@ def tokenizer(backbone: str) -> Callable[[Sequence[str]], Tensor]:
 @lru_cache(maxsize=64)
 def preprocessing(backbone: str) -> Preprocessing:
     """Image size, normalisation and the fitting of other shapes; raises ValueError for towers of oblong images."""
-    config = _read(backbone)["preprocess_cfg"]
+    config = read_description(backbone)["preprocess_cfg"]
     height, width = config["size"] if not isinstance(config["size"], int) else [config["size"]] * 2
     if height != width:
         raise ValueError(f"the image tower takes images of {height} x {width} pixels, expected squares")
@@ -134,9 +135,26 @@ def prompt_templates(name: Literal["simple", "openai"]) -> tuple[str, ...]:
     return tuple(template("{}") for template in known[name])
 
 
+def byte_pairs(backbone: str) -> tuple[dict[str, int], list[tuple[str, ...]]] | None:
+    """Vocabulary and merges of a tokenizer of OpenCLIP's own kind that lowers case; None for other tokenizers."""
+    import open_clip
+
+    text = read_description(backbone)["model_cfg"]["text_cfg"]
+    if text.get("hf_tokenizer_name") or text.get("tokenizer_kwargs", {}).get("clean", "lower") != "lower":
+        return None
+    with _as_folder(read_description(backbone)) as folder:
+        own = open_clip.get_tokenizer(f"local-dir:{folder}")
+    return dict(own.encoder), sorted(own.bpe_ranks, key=own.bpe_ranks.__getitem__)
+
+
+def read_description(backbone: str) -> dict:
+    """What is stored of a backbone: `model_cfg`, `preprocess_cfg`, and digests where OpenCLIP has paths."""
+    return json.loads(read_bytes(backbone))
+
+
 def context_length(backbone: str) -> int:
     """Token positions of the text tower."""
-    return _read(backbone)["model_cfg"]["text_cfg"].get("context_length", 77)
+    return read_description(backbone)["model_cfg"]["text_cfg"].get("context_length", 77)
 
 
 def normalise(images: Tensor, backbone: str) -> Tensor:
@@ -149,9 +167,17 @@ def normalise(images: Tensor, backbone: str) -> Tensor:
 
 def export_folder(checkpoint: CheckpointRef, folder: Path) -> None:
     """Write `checkpoint` as a folder that `open_clip.create_model("local-dir:...")` loads."""
+    write_description(checkpoint.backbone, folder)
+    shutil.copyfile(locate(checkpoint.digest), folder / "open_clip_model.safetensors")
+
+
+def write_description(backbone: str, folder: Path, at: Path | None = None) -> None:
+    """Write all but the weights of a model folder; `at`: where it will lie, if it is moved there later.
+
+    OpenCLIP's config names a vocabulary and a text tower of Hugging Face beside it by absolute paths.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_description(_read(checkpoint.backbone), folder)
-    (folder / "open_clip_model.safetensors").write_bytes(locate(checkpoint.digest).read_bytes())
+    _write_description(read_description(backbone), folder, at or folder)
 
 
 def set_patch_dropout(model: nn.Module, share: float) -> None:
@@ -192,10 +218,6 @@ class _WithoutRandomInit(TorchFunctionMode):
         if name in self._making:
             return torch.zeros(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))
-
-
-def _read(backbone: str) -> dict:
-    return json.loads(read_bytes(backbone))
 
 
 def _description(model: str, with_tokenizer: bool = True) -> dict:
@@ -254,21 +276,22 @@ def _created(folder: str, device: str = "cpu") -> nn.Module:
 @contextlib.contextmanager
 def _as_folder(description: dict) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
-        _write_description(description, Path(folder))
+        _write_description(description, Path(folder), Path(folder))
         yield folder
 
 
-def _write_description(description: dict, folder: Path) -> None:
+def _write_description(description: dict, folder: Path, at: Path) -> None:
     """Write the folder OpenCLIP loads a description from; its config names other files there by absolute paths."""
     config = json.loads(json.dumps(description))
     text, hugging_face = config["model_cfg"]["text_cfg"], config.pop("hugging_face", {})
     merges = text.get("tokenizer_kwargs", {})
     if "bpe_path" in merges:
         (folder / "bpe.txt.gz").write_bytes(read_bytes(merges["bpe_path"]))
-        merges["bpe_path"] = str(folder / "bpe.txt.gz")
+        merges["bpe_path"] = str(at.resolve() / "bpe.txt.gz")
     write_tokenizer(hugging_face.get("tokenizer", {}), folder)
     if "text_tower" in hugging_face:
-        text["hf_model_name"] = write_tower_config(hugging_face["text_tower"], folder)
+        written = write_tower_config(hugging_face["text_tower"], folder)
+        text["hf_model_name"] = str(at.resolve() / Path(written).name)
     (folder / CONFIG_FILE).write_text(json.dumps(config))
 
 
