@@ -15,8 +15,11 @@ from pathlib import Path
 
 from data_catalog.places import store_root
 from data_catalog.store_files import make_folder, write_atomically
+from data_catalog.versions import check_known
 
 log = logging.getLogger(__name__)
+
+FORMAT = 1  # of all ledgers; raise it with what reads the entries of before. Entries without one are of the first
 
 
 def path_of(name: str) -> Path:
@@ -60,7 +63,9 @@ def _parsed(path: Path) -> tuple[list[dict], bytes]:
         if not line:
             continue
         try:
-            found.append(json.loads(line))
+            entry = json.loads(line)
+            check_known(entry.pop("format", 1), FORMAT, f"line {number} of the ledger {path}")
+            found.append(entry)
         except ValueError as error:  # also bytes that are no UTF-8
             if number == len(lines):
                 return found, line
@@ -81,7 +86,7 @@ def _set_aside(path: Path, torn: bytes) -> None:
 
 
 def _write(path: Path, added: list[dict]) -> None:
-    lines = b"".join(json.dumps(entry, sort_keys=True).encode() + b"\n" for entry in added)
+    lines = b"".join(json.dumps({**entry, "format": FORMAT}, sort_keys=True).encode() + b"\n" for entry in added)
     with open(path, "a+b") as file:
         file.seek(max(0, path.stat().st_size - 1))
         file.write(lines if file.read(1) in (b"", b"\n") else b"\n" + lines)
