@@ -14,6 +14,7 @@ from data_catalog.eval_sets import EvalSet
 from data_catalog.promotions import Promotion, entries, live_in
 from data_catalog.refs import Spec
 from data_catalog.stream import StreamPlan
+from data_catalog.versions import Versioned
 from models.checkpoints import CheckpointRef
 from models.evaluation.record import StepRecord
 from models.evaluation.scores import EvalReport, StepScores
@@ -30,7 +31,7 @@ class BegunStep(Spec):
     prepared: str
 
 
-class LivingStep(Spec):
+class LivingStep(Versioned):
     """A finished step of a living stream."""
 
     step: int = Field(ge=0)
