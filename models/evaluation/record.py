@@ -9,6 +9,7 @@ from data_catalog.eval_sets import EvalSet
 from data_catalog.refs import Ref, Spec
 from data_catalog.store_files import write_atomically
 from data_catalog.stream import StepSummary
+from data_catalog.versions import Versioned
 from models.evaluation.scores import EvalReport, StepScores
 from models.ledger import LedgerRow
 
@@ -81,7 +82,7 @@ class StageRecord(Spec):
     ended: float | None = None  # seconds since 1970
 
 
-class ExperimentRecord(Spec):
+class ExperimentRecord(Versioned):
     """Everything the report of an experiment is made from."""
 
     name: str
@@ -132,10 +133,15 @@ def run_name(experiment: str, seed: int) -> str:
 
 def find_record(name: str) -> ExperimentRecord:
     """The last record under a name of `known_experiments`; raises ValueError if there is none."""
+    return load_record(pointed_to(name))
+
+
+def pointed_to(name: str) -> str:
+    """The digest of the record that `find_record` gives for a name; raises ValueError if there is none."""
     if not _pointer(name).is_file():
         known = ", ".join(known_experiments()) or "none"
         raise ValueError(f"no experiment {name!r} has been finished in {places.home()}; known: {known}")
-    return load_record(_pointer(name).read_text())
+    return _pointer(name).read_text()
 
 
 def known_experiments() -> list[str]:
