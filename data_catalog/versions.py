@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from data_catalog.outage import Outage
 from data_catalog.refs import Spec
@@ -23,7 +23,7 @@ def check_known(version: int, known: int, what: str) -> None:
 
 
 class Versioned(Spec):
-    """A stored record; one without a version is of the first. A change of its form adds a migration."""
+    """A record stored as JSON; one without a version is of the first. A change of its form adds a migration."""
 
     MIGRATIONS: ClassVar[tuple[Callable[[dict], dict], ...]] = ()  # the n-th takes version n to n + 1
 
@@ -31,10 +31,11 @@ class Versioned(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _in_its_latest_form(cls, given: Any) -> Any:
+    def _in_its_latest_form(cls, given: Any, info: ValidationInfo) -> Any:
         if not isinstance(given, dict):
             return given
-        latest, version = len(cls.MIGRATIONS) + 1, given.get("version", 1)
+        latest = len(cls.MIGRATIONS) + 1
+        version = given.get("version", 1 if info.mode == "json" else latest)  # JSON was stored, the rest is being made
         if not isinstance(version, int):
             return given  # its field says what is wrong
         check_known(version, latest, f"a stored {cls.__name__}")
