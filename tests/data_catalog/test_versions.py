@@ -51,7 +51,7 @@ def test_a_ledger_with_entries_of_a_later_format_is_neither_read_nor_written():
     ledger.extend("book", lambda past: [{"page": 1}])
     path = ledger.path_of("book")
     path.write_bytes(before := path.read_bytes() + b'{"page": 2, "format": 2}\n')
-    with pytest.raises(LaterVersion, match="line 2 of the ledger .*book.jsonl has version 2"):
+    with pytest.raises(LaterVersion, match=r"line 2 of the ledger .*book.jsonl has version 2"):
         ledger.entries("book")
     with pytest.raises(LaterVersion):
         ledger.extend("book", lambda past: [{"page": 3}])
