@@ -34,6 +34,7 @@ from models.updates import UpdateSpec
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Images = Literal["test", "validation", "clean"]
+CONFIG_VERSION = 1  # of experiment files; a new one needs a migration of the trees of files before it
 
 
 class DuplicatesSpec(Spec):
@@ -118,6 +119,7 @@ class Recipe(Spec):
 class ExperimentConfig(Spec):
     """Recipes compared on one stream, from the same weights, under one budget."""
 
+    evergreen_config: Literal[1] = CONFIG_VERSION  # of the form of this file
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")  # also of reports and Prefect artifacts
     seed: int = Field(0, ge=0)
     sources: tuple[AnySource, ...] = Field(min_length=1)
@@ -220,10 +222,21 @@ def parse(raw: dict, origin: str) -> ExperimentConfig:
 
 def _parsed(tree: inheritance.Node, origin: str) -> ExperimentConfig:
     raw = inheritance.plain(tree)
+    _check_version(raw.get("evergreen_config", CONFIG_VERSION), origin)
     try:
         return _kind_of(raw).model_validate(raw)
     except ValidationError as error:
         raise ValueError(f"{origin} is not a valid experiment:\n" + problems(error, tree)) from error
+
+
+def _check_version(version: object, origin: str) -> None:
+    """Before the keys, of which a later version may have others; raises ValueError."""
+    if type(version) is not int or not 1 <= version <= CONFIG_VERSION:
+        raise ValueError(
+            f"{origin} has `evergreen_config: {version!r}`, and this Evergreen reads experiments of version 1"
+            f"{f' to {CONFIG_VERSION}' if CONFIG_VERSION > 1 else ''}: a later one is for a later Evergreen, update it; "
+            "or leave the key out"
+        )
 
 
 def _kind_of(raw: dict) -> type[ExperimentConfig]:
