@@ -51,10 +51,15 @@ def merge_tradeoff(record: ExperimentRecord) -> go.Figure:
                 x=[point.summary.knowledge_accumulation for point in recipe.merge_points],
                 y=[point.summary.zero_shot_retention for point in recipe.merge_points],
                 text=[f"{point.past_weight:g}" for point in recipe.merge_points],
-                name=label(recipe.name), mode="lines+markers+text", textposition="top right",
+                name=label(recipe.name), mode="lines+markers",
                 line={"color": colour(index), "width": 2}, marker={"size": 8, "symbol": symbol(index)},
                 hovertemplate="weight on the past %{text}<br>KA %{x:.3f}<br>ZS %{y:.3f}<extra></extra>",
             )  # fmt: skip
+            for point in recipe.merge_points:  # not as the trace's text, which has one colour in the light and the dark
+                figure.add_annotation(
+                    x=point.summary.knowledge_accumulation, y=point.summary.zero_shot_retention,
+                    text=f"{point.past_weight:g}", showarrow=False, xanchor="left", xshift=5, yshift=10,
+                )  # fmt: skip
     figure.update_xaxes(title_text="knowledge accumulation →")
     return figure.update_yaxes(title_text="zero-shot retention →")
 

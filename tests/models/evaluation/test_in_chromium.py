@@ -3,7 +3,7 @@
 import pytest
 
 from models.evaluation import compare, page, page_compare
-from models.evaluation.record import store_record
+from models.evaluation.record import MergePoint, store_record
 from tests.chromium import CHROMIUM, browsing
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -20,8 +20,11 @@ def tab():
 @pytest.fixture
 def report(rich, tmp_path):
     """A report with all its sections, on disk."""
+    last = rich.recipes[-1].steps[-1].summary
+    merges = tuple(MergePoint(past_weight=weight, summary=last) for weight in (0, 0.5))
+    merged = rich.recipes[-1].model_copy(update={"merge_points": merges})
     path = tmp_path / "report.html"
-    path.write_text(page.render(rich))
+    path.write_text(page.render(rich.model_copy(update={"recipes": (*rich.recipes[:-1], merged)})))
     return path
 
 
@@ -127,7 +130,9 @@ def test_text_stands_out_from_its_page(tab, report, dark):
     colours = """(() => {
       const of = (one, what) => getComputedStyle(one)[what].match(/[\\d.]+/g).slice(0, 3).map(Number);
       const words = ["body", "a", "summary", ".note", "th", "mark", ".kind"].map((one) => document.querySelector(one));
-      const drawn = [...document.querySelectorAll(".plot .xtitle, .plot .xtick text, .plot .legendtext")];
+      const words_of = ".xtitle, .xtick text, .legendtext, .annotation-text, .textpoint text";
+      const drawn = [...document.querySelectorAll(".plot")].filter((plot) => !plot.querySelector(".heatmaplayer image"))
+        .flatMap((plot) => [...plot.querySelectorAll(words_of)]);  // numbers on cells stand out from these
       return { paper: of(document.body, "backgroundColor"),
                texts: [...words.map((one) => of(one, "color")), ...drawn.map((one) => of(one, "fill"))] };
     })()"""
