@@ -233,9 +233,8 @@ def _check_version(version: object, origin: str) -> None:
     """Before the keys, of which a later version may have others; raises ValueError."""
     if type(version) is not int or not 1 <= version <= CONFIG_VERSION:
         raise ValueError(
-            f"{origin} has `evergreen_config: {version!r}`, and this Evergreen reads experiments of version 1"
-            f"{f' to {CONFIG_VERSION}' if CONFIG_VERSION > 1 else ''}: a later one is for a later Evergreen, update it; "
-            "or leave the key out"
+            f"{origin} has `evergreen_config: {version!r}`, and this Evergreen reads version {CONFIG_VERSION}: "
+            "a higher one is for a later Evergreen, update it; or leave the key out"
         )
 
 

@@ -146,3 +146,14 @@ def test_steps_are_twenty_only_where_the_cut_does_not_make_them():
     assert parse(raw_experiment(stream={"ordering": {"kind": "random"}}), "test").stream.number == 20
     by_dataset = {"ordering": {"kind": "dataset_by_dataset"}, "cut": "by_dataset"}
     assert parse(raw_experiment(stream=by_dataset), "test").stream.number is None
+
+
+def test_a_file_may_say_its_version():
+    assert parse(raw_experiment(evergreen_config=1), "test") == parse(raw_experiment(), "test")
+
+
+@pytest.mark.parametrize("version", [2, 0, "1", None, True])
+def test_a_file_of_another_version_is_refused_before_its_keys(version):
+    with pytest.raises(ValueError, match=f"test has `evergreen_config: {version!r}`.*update it") as error:
+        parse(raw_experiment(evergreen_config=version, unheard="of"), "test")
+    assert "unheard" not in str(error.value)
