@@ -25,7 +25,7 @@ from models.train import Expert
 from models.updates import UpdateSpec
 from models.updates.memory import MemoryRef
 from tasks.compose import compose_step
-from tasks.evaluate import evaluate_checkpoint
+from tasks.evaluate import evaluate_candidates
 from tasks.journal import journal
 from tasks.merge import merge_weights
 from tasks.report import publish_report, record_stream
@@ -120,15 +120,20 @@ def used(spec: UpdateSpec, pretrained: CheckpointRef, memory: MemoryRef | None, 
 def try_weights(
     experiment: ExperimentConfig, name: str, prepared: Prepared, history: History, past: CheckpointRef
 ) -> tuple[MergePoint, ...]:
-    """The last merge again with other weights on `past`, the running merge before it; nothing goes on from these."""
-    last, waiting = len(prepared.plan.steps) - 1, {}
-    for weight in experiment.past_weights:
-        picks, label = [history.expert, past], f"{name} past weight {weight:g}"
-        merged = merge_weights(history.pretrained, picks, Linear(weights=(1 - weight, weight)), label, last, newest=0)
-        waiting[weight] = evaluate_checkpoint.submit(merged, list(prepared.eval_sets), label)
+    """The last merge again with other weights on `past`, the running merge before it; nothing goes on from these.
+
+    All are scored in one pass over the images.
+    """
+    last, weights = len(prepared.plan.steps) - 1, sorted({*experiment.past_weights})
+    tried = [
+        merge_weights(history.pretrained, [history.expert, past], Linear(weights=(1 - weight, weight)),
+                      f"{name} past weight {weight:g}", last, newest=0)
+        for weight in weights
+    ]  # fmt: skip
+    reports = evaluate_candidates(tried, list(prepared.eval_sets), f"{name} past weights") if tried else []
     return tuple(
-        MergePoint(past_weight=weight, summary=prepared.scored.means.summary(last, future.result()))
-        for weight, future in sorted(waiting.items())
+        MergePoint(past_weight=weight, summary=prepared.scored.means.summary(last, report))
+        for weight, report in zip(weights, reports, strict=True)
     )
 
 

@@ -57,6 +57,7 @@ def test_the_last_merge_is_tried_from_its_expert_to_its_past(first_life, home):
     plain, merged = load_record(first_life[1].digest).recipes
     assert plain.merge_points == ()
     assert [point.past_weight for point in merged.merge_points] == [0, 1]
+    assert len([some for some in first_life[2] if some.label == "evaluate merged past weights"]) == 1  # in one pass
     assert merged.merge_points[1].summary.model_copy(update={"step": 0}) == merged.steps[0].summary
 
 
