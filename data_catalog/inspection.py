@@ -79,6 +79,20 @@ def read(source: "Source", raw: "RawDataset") -> tuple[pa.Table, pa.Table]:
     return store.read_table(look.samples), store.read_table(look.refused) if look.refused else refusals([])
 
 
+def unseen(source: "Source", listing: "Listing") -> tuple[str, list[str]]:
+    """The fingerprint of a listing, and which of its files no look has seen as they are now; nothing is opened.
+
+    None are unseen where the latest look was at just this; of data indexed unread all are, where it was not.
+    """
+    memory, fingerprint = Memory.of(source.name, listing.dataset), Inspector(source).fingerprint(listing)
+    if fingerprint == memory.last_fingerprint():
+        return fingerprint, []
+    known = memory.outcomes()
+    versions = (version and version.removeprefix(UNTRUSTED) for version in known["version"].to_pylist())
+    seen = set(zip(known["file"].to_pylist(), versions, strict=True))
+    return fingerprint, [name for name, stat in listing.files.items() if (name, stat.version) not in seen]
+
+
 class Inspector:
     """One look at the datasets of a source; make it before anything is listed, since clocks are compared with it."""
 
@@ -99,7 +113,7 @@ class Inspector:
 
     def look(self, listing: "Listing") -> Look:
         """What the dataset holds: as recorded where nothing changed, else from metadata, memory and new bytes."""
-        memory, fingerprint = Memory.of(self.source.name, listing.dataset), self._fingerprint(listing)
+        memory, fingerprint = Memory.of(self.source.name, listing.dataset), self.fingerprint(listing)
         last = memory.last_look()
         if last and last.fingerprint == fingerprint and last.is_settled and last.is_stored():
             return last
@@ -128,7 +142,8 @@ class Inspector:
         )
         return Look(fingerprint, digest, stored, against, is_settled)
 
-    def _fingerprint(self, listing: "Listing") -> str:
+    def fingerprint(self, listing: "Listing") -> str:
+        """Of everything that decides what a look finds but the bytes of files that kept their version."""
         released = sorted(name for name in self.released if name.startswith(f"{listing.dataset}/"))
         content = [REVISION, self.source.check, listing.facts, _versions(listing), released]
         return store.digest_of(json.dumps(content).encode())

@@ -76,6 +76,16 @@ class Memory:
             _give_up(path, error)
             return None
 
+    def last_fingerprint(self) -> str | None:
+        """What the latest look was at, None if there was none."""
+        look = self.last_look()
+        return look.fingerprint if look else None
+
+    def held(self) -> int:
+        """How many usable samples the latest look found; 0 if nothing is known of one."""
+        look = self.last_look()
+        return store.read_table(look.samples, ["id"]).num_rows if look and look.is_stored() else 0
+
     def keep_look(self, look: Look) -> None:
         """Remember a look in place of the one before."""
         write_atomically(self.folder / "look.json", json.dumps(look._asdict(), indent=1).encode())

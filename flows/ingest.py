@@ -1,5 +1,6 @@
 """Fill the catalog only: find what the sources hold, index it, caption it, record it."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from models.captioning import AnyCaptioner
 from tasks.caption import caption_dataset
 from tasks.ingest import ingest_dataset, record_in_catalog, scan_source
 from tasks.journal import journal
+
+log = logging.getLogger(__name__)
 
 
 class IngestConfig(Spec):
@@ -93,13 +96,17 @@ def ingest_sources(
     ]
     datasets, captions = [future.result() for future in indexed], [future.result() for future in captioned]
     is_news = record_in_catalog(datasets, captions)
-    if empty := sorted(dataset.name for dataset in datasets if not dataset.samples):
+    arriving = {raw.dataset for raw, source in found if source.may_be_empty()}
+    empty = sorted(dataset.name for dataset in datasets if not dataset.samples)
+    if never := [name for name in empty if name not in arriving]:
         raise ValueError(
-            f"no sample of {', '.join(empty)} is usable; the catalog has the others: `evergreen quarantine list` says "
+            f"no sample of {', '.join(never)} is usable; the catalog has the others: `evergreen quarantine list` says "
             "why each was refused; repair the data, or release what may be"
         )
+    for name in empty:
+        log.warning("nothing that arrived of %s is usable yet: `evergreen quarantine list` says why", name)
     return Ingested(
-        datasets={dataset.name: dataset for dataset in datasets},
+        datasets={dataset.name: dataset for dataset in datasets if dataset.samples},
         captions=tuple(captions),
         is_news=is_news,
         scored_only=tuple(raw.dataset for raw, source in found if source in scored),

@@ -17,9 +17,8 @@ from data_catalog.store_files import write_atomically
 from flows.continual import priced, updated, used
 from flows.environment import open_home
 from flows.experiment import as_yaml
-from flows.ingest import ingest_experiment
 from flows.living_config import LivingConfig, given_living
-from flows.living_data import new_samples, prepare_step, usable
+from flows.living_data import ingest_arriving, new_samples, prepare_step, usable
 from flows.merge_search import chosen_merge
 from flows.merging import advanced, measured, merged_per_step, picked
 from flows.preparing import Prepared
@@ -85,7 +84,7 @@ def living_stream(config: LivingConfig | str, now: bool = False, afresh: bool = 
 
 def open_step(stream: LivingConfig, now: bool) -> BegunStep | Arrival | None:
     """Begin a step of what has arrived; the arrival if it is too small for one yet, None if there is none."""
-    ingested = ingest_experiment(stream)
+    ingested = ingest_arriving(stream)
     material, twins, start = usable(stream, ingested)
     earlier = living.arrivals(stream.name)
     if (arrival := new_samples(material, earlier)) is None:

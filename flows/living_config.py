@@ -7,6 +7,9 @@ from pydantic import Field, model_validator
 from data_catalog.orderings.random import Random
 from data_catalog.refs import Spec
 from data_catalog.retention import KeepSpec
+from data_catalog.settling import Settle
+from data_catalog.sources import AnySource
+from data_catalog.sources.one_dataset import OneDataset
 from flows.experiment import ExperimentConfig, Recipe, StreamSpec, load
 from models.gate import GateSpec
 
@@ -17,6 +20,9 @@ class ArrivalSpec(Spec):
     least_samples: int = Field(1, ge=1, description="new training samples that start a step at once")
     longest_wait_hours: float | None = Field(
         None, gt=0, description="after so long fewer samples start a step too; null: they wait until there are enough"
+    )
+    settle: Settle = Field(
+        Settle(), description="when a file counts as there, in sources that have no rule of their own"
     )
 
 
@@ -33,6 +39,15 @@ class LivingConfig(ExperimentConfig):
 
     stream: StreamSpec = StreamSpec(ordering=Random())  # for its captions and duplicates: the order is that of arrival
     living: LivingSpec = LivingSpec()
+
+    @property
+    def arriving(self) -> tuple[AnySource, ...]:
+        """Its sources, each of a user's own data with the rule that says when a file counts as there."""
+        rule = {"settle": self.living.arrivals.settle}
+        return tuple(
+            source.model_copy(update=rule) if isinstance(source, OneDataset) and source.settle is None else source
+            for source in self.sources
+        )
 
     @property
     def recipe_name(self) -> str:

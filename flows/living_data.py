@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from data_catalog import promotions
 from data_catalog.arrivals import Arrival
 from data_catalog.promotions import Promotion
-from flows.ingest import Ingested
+from flows.ingest import Ingested, ingest_sources
 from flows.living_config import LivingConfig
 from flows.preparing import (
     Material,
@@ -24,6 +24,11 @@ from models.checkpoints import CheckpointRef
 from tasks.compose import compose_living, find_arrival
 from tasks.duplicates import find_leaks
 from tasks.record import record_findings
+
+
+def ingest_arriving(config: LivingConfig) -> Ingested:
+    """All data that is there now; where data arrives, having nothing yet is no error."""
+    return ingest_sources(config.arriving, config.captioners, scored=config.evaluation.own)
 
 
 def begun_with(config: LivingConfig, material: Material) -> CheckpointRef:

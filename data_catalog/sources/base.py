@@ -5,7 +5,7 @@ changed, reading and checking images is the same for all of them and done by `da
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import pyarrow as pa
 from pydantic import AfterValidator, Field
@@ -13,7 +13,6 @@ from pydantic import AfterValidator, Field
 from data_catalog import metadata
 from data_catalog.files import FileStat
 from data_catalog.refs import Spec
-from data_catalog.settling import Settled
 from data_catalog.shards import SAMPLES, TEXTS, DatasetFacts
 
 if TYPE_CHECKING:
@@ -74,6 +73,8 @@ class Presence(NamedTuple):
 class Source(Spec):
     """A place with raw datasets; `name` begins the names of its shards, so it holds no slash."""
 
+    FILE_IS_SAMPLE: ClassVar[bool] = False  # each file is one sample at most: counting files bounds what arrived
+
     name: str = Field(pattern=r"^\w[\w.-]*$")
     check: Literal["decode", "index"] = "decode"  # `index`: image bytes are not read before they are trained on
 
@@ -89,9 +90,13 @@ class Source(Spec):
         """The samples of one dataset as its metadata and containers tell them; ValueError if those are malformed."""
         raise NotImplementedError
 
-    def settled(self) -> Settled | None:
-        """Which files are there and which are not there yet, of a kind that has a rule for it."""
-        return None
+    def may_be_empty(self) -> bool:
+        """Whether data arrives here, so that having none yet is no error."""
+        return False
+
+    def arrived(self) -> tuple[list[Listing], dict[str, str]]:
+        """The listings, and why which other files are not there yet, in one look."""
+        return self.listings(), {}
 
     def presence(self) -> list[Presence]:
         """What is there and what is missing, of the datasets of which a source knows what belongs to them."""

@@ -20,6 +20,8 @@ from data_catalog.sources.one_dataset import (
 class ImageFolder(OneDataset):
     """Every file called like an image below a folder that gives its class; other files are not looked at."""
 
+    FILE_IS_SAMPLE = True
+
     kind: Literal["image_folder"] = "image_folder"
     prompt_template: str = Field("a photo of a {}.", pattern=r"\{\}", description="sentence around a class name")
     layout: Literal["auto", "class", "split/class"] = Field(

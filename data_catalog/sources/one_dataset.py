@@ -73,16 +73,24 @@ class OneDataset(Source):
         return files.absolute(self.data)
 
     def listings(self) -> list[Listing]:
+        return self.arrived()[0]
+
+    def arrived(self) -> tuple[list[Listing], dict[str, str]]:
         found, waiting = self.settled()
-        if not self.is_dataset(found):
-            return self._without_any(waiting)
+        return self._listed(found) if self.is_dataset(found) else self._without_any(waiting), waiting
+
+    def _listed(self, found: dict[str, FileStat]) -> list[Listing]:
         if self.classnames:
             location = files.join(self.root(), self.classnames)
             found |= {_CLASS_LIST: files.stat_one(location) or _missing(location)}
         decides = self.model_dump(mode="json", exclude={"name", "data", "settle"})
         return [Listing(self.dataset, found, json.dumps(decides, sort_keys=True))]
 
+    def may_be_empty(self) -> bool:
+        return self.settle is not None
+
     def settled(self) -> Settled:
+        """The files that make up the dataset, divided by the rule for what counts as there."""
         rule = self.settle or Settle()
         markers = settling.find_markers(rule, self.root())
         return settling.settled(self.find_files(), rule, markers, self.name)
@@ -113,14 +121,14 @@ class OneDataset(Source):
 
     def _without_any(self, waiting: dict[str, str]) -> list[Listing]:
         """No listing while nothing has arrived yet; raises ValueError where something must be, or was."""
-        if self.settle is None:
+        if not self.may_be_empty():
             raise ValueError(f"source {self.name!r}: {self.nothing()}; correct `data`")
-        if Memory.of(self.name, self.dataset).last_look() is None:
+        if not (held := Memory.of(self.name, self.dataset).held()):
             return []
         now = f"all of it waits: {settling.reasons(waiting.values())}" if waiting else self.nothing()
         raise ValueError(
-            f"source {self.name!r} held {self.dataset} before, and now {now}. A step without it would replay nothing "
-            "of it: mount it or bring it back, wait, or take the source out of the configuration"
+            f"source {self.name!r} held {held} samples of {self.dataset}, and now {now}. A step without them would "
+            "replay none of them: mount the place or bring them back, wait, or take the source out of the configuration"
         )
 
 
