@@ -15,6 +15,7 @@ from flows import (
     cli_data,
     cli_diff,
     cli_duplicates,
+    cli_gc,
     cli_lineage,
     cli_merge,
     cli_merge_search,
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
 )
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
-                 cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare):  # fmt: skip
+                 cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare, cli_gc):  # fmt: skip
     app.add_typer(commands.app)
 
 
