@@ -100,8 +100,8 @@ def evaluate(
     show_rows(f"scores of {evaluation.report.checkpoint[:19]}", evaluation_rows(evaluation.report))
     if legacy:
         show_rows("with the defects of the benchmark's own evaluation", legacy)
-    means = {name.replace("_", " "): value for name, value in summary.items()} | evaluation.groups
-    typer.echo(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
+    means = [(name.replace("_", " "), value) for name, value in summary.items()]  # a group may be called like one
+    typer.echo(", ".join(f"{name} {value:.3f}" for name, value in (*means, *evaluation.groups.items())))
 
 
 @app.command()

@@ -41,7 +41,10 @@ class Stages:
             what = "re-used" if record.reused else "ran    "
             style = "dim" if record.reused else "default"
             self.console.print(
-                f"{what} {record.label:<44} {record.seconds:6.1f} s  {record.reason}", style=style, highlight=False
+                f"{what} {record.label:<44} {record.seconds:6.1f} s  {record.reason}",
+                style=style,
+                highlight=False,
+                markup=False,
             )
 
     def summary(self) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from models.evaluation.record import ExperimentRecord
@@ -23,7 +24,9 @@ def show_scores(record: ExperimentRecord) -> None:
         if previous not in (None, name):
             table.add_section()
         table.add_row(
-            name if name != previous else "", "-" if step < 0 else str(step), *(f"{value:.3f}" for value in values)
+            escape(name) if name != previous else "",
+            "-" if step < 0 else str(step),
+            *(f"{value:.3f}" for value in values),
         )
         previous = name
     console = Console()
@@ -31,7 +34,7 @@ def show_scores(record: ExperimentRecord) -> None:
     if merge_rows(record):
         show_rows("the last merge, by weight on the past", merge_rows(record))
     for sentence in verdict(record):
-        console.print(f"  {sentence}", highlight=False)
+        console.print(f"  {sentence}", highlight=False, markup=False)
 
 
 def show_rows(title: str, rows: Sequence[dict]) -> None:
@@ -42,5 +45,5 @@ def show_rows(title: str, rows: Sequence[dict]) -> None:
         is_short = max(len(str(row[name])) for row in rows) <= NAME_WIDTH
         table.add_column(name.replace("_", " "), justify=side, no_wrap=place == 0 and is_short, overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:,.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*(f"{value:,.4f}" if isinstance(value, float) else escape(str(value)) for value in row.values()))
     Console().print(table)

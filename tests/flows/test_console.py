@@ -8,6 +8,8 @@ from prefect import flow
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from flows.console import watching
+from flows.tables import show_rows
+from models.evaluation.record import StageRecord
 from tasks.caching import cached
 
 pytestmark = pytest.mark.usefixtures("prefect_backend")
@@ -56,3 +58,11 @@ def test_nothing_is_held_back_once_the_command_has_ended(terminal):
     with pytest.raises(ValueError):
         failing("bad input", in_a_stage=False)
     assert "Traceback" in terminal.getvalue()
+
+
+def test_names_with_brackets_are_shown_as_they_are(capsys):
+    show_rows("scores", [{"dataset": "A[b]", "value": 0.5}, {"dataset": "[/]", "value": 0.1}])
+    with watching() as stages:
+        stages.tell(StageRecord(stage="a", label="evaluate [/x] A[b]", reused=True, reason="unchanged", seconds=1))
+    out, err = capsys.readouterr()
+    assert "A[b]" in out and "[/]" in out and "evaluate [/x] A[b]" in err
