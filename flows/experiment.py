@@ -33,6 +33,7 @@ from models.updates import UpdateSpec
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+COLUMNS_OF_TABLES = ("zero-shot", "dataset", "role")  # beside those of the recipes
 Images = Literal["test", "validation", "clean"]
 CONFIG_VERSION = 1  # of experiment files; a new one needs a migration of the trees of files before it
 
@@ -145,6 +146,15 @@ class ExperimentConfig(Spec):
         for key, names in {"sources": sources, "pretraining": list(self.pretraining), "evaluation": scored}.items():
             if twice := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"`{key}` names {', '.join(twice)} more than once; give each its own name, once")
+        return self
+
+    @model_validator(mode="after")
+    def _names_of_recipes_can_be_asked_for(self) -> "ExperimentConfig":
+        if odd := [name for name in self.recipes if not name.strip() or "/" in name or name in COLUMNS_OF_TABLES]:
+            raise ValueError(
+                f"`recipes` has the names {odd}: a name is not empty, has no slash, which parts it from a step, and is "
+                f"none of {', '.join(COLUMNS_OF_TABLES)}, which are columns of the report's tables"
+            )
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,13 @@ from flows.experiment import parse
 from flows.living_config import LivingConfig
 
 COLOURS = ("red", "green", "blue")
-OPEN = {"each": None, "retention": -1, "accumulation": -1, "new": -1, "since_start": None}  # a gate that lets everything pass
+OPEN = {
+    "each": None,
+    "retention": -1,
+    "accumulation": -1,
+    "new": -1,
+    "since_start": None,
+}  # a gate that lets everything pass
 SHUT = {"floors": {"COLOURS": 1.0}}  # one that lets nothing pass
 
 

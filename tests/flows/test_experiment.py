@@ -157,3 +157,9 @@ def test_a_file_of_another_version_is_refused_before_its_keys(version):
     with pytest.raises(ValueError, match=f"test has `evergreen_config: {version!r}`.*update it") as error:
         parse(raw_experiment(evergreen_config=version, unheard="of"), "test")
     assert "unheard" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a/b", "zero-shot", "dataset", "role"])
+def test_recipes_have_names_that_commands_and_tables_can_tell_apart(name):
+    with pytest.raises(ValueError, match="`recipes` has the names"):
+        parse(raw_experiment(recipes={name: {}}), "test")
