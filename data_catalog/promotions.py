@@ -4,6 +4,7 @@ Each entry is on disk before it counts and names the one it follows, so two writ
 The order of entries is their order in the file: no clock decides anything.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -27,6 +28,7 @@ class Promotion(Spec):
     reason: str
     verdict: str | None = None  # digest of the gate's verdict on the step
     returns_to: int | None = None  # of a rollback: the entry whose weights are live again
+    request: str | None = None  # equal for attempts at one deed, so that a retried run enters it once
     time: str  # ISO 8601, UTC
 
 
@@ -60,18 +62,36 @@ def add(stream: str, entry: Promotion, follows: int | None) -> Promotion:
     Raises LiveChanged if it is another one by now.
     """
 
-    def after(found: list[dict]) -> list[dict]:
-        history = [Promotion(**each) for each in found]
+    def made(history: list[Promotion]) -> Promotion:
         now = live_in(history)
         if (now.number if now else None) != follows:
             raise LiveChanged(
                 f"{stream}: since this was decided, entry {now.number if now else 'none'} became live "
                 f"({now.reason if now else 'nothing'}); look at `evergreen status` and decide again"
             )
+        return entry
+
+    return enter(stream, made)
+
+
+def enter(stream: str, make: Callable[[list[Promotion]], Promotion]) -> Promotion:
+    """Append what `make` gives for the entries so far, numbered and timed here, while no other writer can add any.
+
+    If it gives one of them, nothing is appended: what was to be entered is there already.
+    """
+    known: list[Promotion] = []
+
+    def after(found: list[dict]) -> list[dict]:
+        history = [Promotion(**each) for each in found]
+        entry = make(history)
+        if any(entry is each for each in history):
+            known.append(entry)
+            return []
         told = entry.model_copy(update={"number": len(history), "time": datetime.now(UTC).isoformat()})
         return [told.model_dump(mode="json")]
 
-    return Promotion(**ledger.extend(_name(stream), after)[0])
+    added = ledger.extend(_name(stream), after)
+    return known[0] if known else Promotion(**added[0])
 
 
 def known_streams() -> list[str]:
