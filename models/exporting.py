@@ -15,6 +15,7 @@ from models.checkpoints import CheckpointRef
 
 Layout = Literal["open_clip", "hugging_face"]
 CARD = "README.md"
+WEIGHTS = "open_clip_model.safetensors"
 
 
 def export(checkpoint: CheckpointRef, output: Path, layout: Layout, texts: Mapping[str, str]) -> list[str]:
@@ -40,13 +41,15 @@ def export(checkpoint: CheckpointRef, output: Path, layout: Layout, texts: Mappi
     return sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
 
 
-def write_open_clip(checkpoint: CheckpointRef, folder: Path, at: Path | None = None, link: bool = False) -> None:
+def write_open_clip(
+    checkpoint: CheckpointRef, folder: Path, at: Path | None = None, link: bool = False, weights: str = WEIGHTS
+) -> None:
     """Write what `open_clip.create_model_and_transforms("local-dir:...")` loads; `at`: where it will lie later.
 
     `link`: the weights are the store's own file by another name, where the file system allows; else a copy.
     """
     clip.write_description(checkpoint.backbone, folder, at)
-    place_weights(checkpoint, folder / "open_clip_model.safetensors", link)
+    place_weights(checkpoint, folder / weights, link)
 
 
 def place_weights(checkpoint: CheckpointRef, target: Path, link: bool) -> None:

@@ -5,14 +5,16 @@ from models import living
 from models.evaluation.record import ExperimentRecord, RecipeRecord, StageRecord, store_record
 from models.living import LivingStep
 from tasks.caching import uncached
+from tasks.registry import keep_up
 
 
 @uncached(label="show {stream}")
 def show_living(stream: str, recipe: str, config: str, seed: int, stages: list[StageRecord]) -> None:
-    """Store the record of all steps so far, under which reports, lineage and evaluations find them."""
+    """Store the record of all steps so far, under which reports and lineage find them, and register promotions."""
     steps = [living.load_step(digest) for digest in living.finished(stream)]
     if steps:
         store_record(record_of(stream, recipe, config, seed, steps, stages))
+    keep_up(stream)
 
 
 def record_of(

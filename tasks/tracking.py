@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from data_catalog import store
+from data_catalog.outage import Outage
 from data_catalog.places import home
 from data_catalog.store import digest_of
 from models.evaluation.export import export
@@ -38,13 +39,13 @@ def log_step(experiment: str, seed: int, recipe: str, record: UnscoredStep, conf
 
     `config` is the text that defines the recipe; a changed one starts another parent run of the same name.
     """
-    parent_key = _key("recipe", experiment, seed, recipe, config)
+    parent_key = key_of("recipe", experiment, seed, recipe, config)
     told = record.scores.model_dump() if isinstance(record, StepRecord) else None
     inside = [point.model_dump() for point in record.inside]
-    key = _key("step", parent_key, record.step, told, record.expert, record.deployed, *([inside] if inside else []))
+    key = key_of("step", parent_key, record.step, told, record.expert, record.deployed, *([inside] if inside else []))
     if _is_logged(key):
         return
-    with _tracker(experiment) as tracker:
+    with open_tracker(experiment) as tracker:
         tags = {"evergreen.experiment": experiment, "evergreen.seed": seed, "evergreen.recipe": recipe,
                 "evergreen.config": digest_of(config.encode())}  # fmt: skip
         parent = tracker.find_or_create(recipe, parent_key, tags)
@@ -55,10 +56,10 @@ def log_step(experiment: str, seed: int, recipe: str, record: UnscoredStep, conf
 @uncached(label="track report {record.name}")
 def log_report(record: ExperimentRecord, html: str | Path) -> None:
     """Log the finished experiment: its record, zero-shot scores, figures and the page at the path `html`."""
-    key = _key("report", record.model_copy(update={"stages": ()}).model_dump(mode="json"))
+    key = key_of("report", record.model_copy(update={"stages": ()}).model_dump(mode="json"))
     if _is_logged(key):
         return
-    with _tracker(record.name) as tracker:
+    with open_tracker(record.name) as tracker:
         if tracker.finished(key):
             return
         tags = {"evergreen.experiment": record.name, "evergreen.seed": record.seed, "ckpt.sha256": record.pretrained}
@@ -71,6 +72,10 @@ def log_report(record: ExperimentRecord, html: str | Path) -> None:
             export(record, Path(folder), formats=("png",))
             tracker.client.log_artifacts(run, folder, "figures")
         tracker.finish(run)
+
+
+class MLflowFailed(Outage):
+    """MLflow does not answer or refuses; what it was to be told is not lost."""
 
 
 class Tracker:
@@ -134,8 +139,8 @@ def _write_step(tracker: Tracker, parent: str, key: str, record: UnscoredStep) -
     if isinstance(record, StepRecord):
         tracker.log(run, _headlines(record.summary) | _scores(record.scores), record.step, model)
         tracker.log(parent, _headlines(record.summary), record.step)
-    tracker.log(run, _costs(record), record.step)
-    tracker.log_points(run, _curve_points(record.curves))
+    tracker.log(run, costs_of(record), record.step)
+    tracker.log_points(run, curve_points(record.curves))
     inside = [(f"inside/{n}", v, point.iteration) for point in record.inside for n, v in _scores(point.scores).items()]
     tracker.log_points(run, inside)
     tracker.client.set_tag(parent, f"ckpt.step{record.step:03d}", record.deployed)
@@ -176,12 +181,14 @@ def _scores(report: EvalReport) -> dict[str, float]:
     return {f"{score.metric}/{score.dataset}": score.value for score in report.scores}
 
 
-def _costs(record: UnscoredStep) -> dict[str, float]:
+def costs_of(record: UnscoredStep) -> dict[str, float]:
+    """What a step cost, by metric."""
     costs = record.model_dump(include={"iterations", "mafs_planned", "mafs_used", "seconds"})
     return costs | {f"draws/{pool}": count for pool, count in record.draws.items()}
 
 
-def _curve_points(digest: str) -> list[tuple[str, float, int]]:
+def curve_points(digest: str) -> list[tuple[str, float, int]]:
+    """Stored curves as (metric, value, iteration), at most so many points each."""
     table = store.read_table(digest)
     every = math.ceil(table.num_rows / POINTS) or 1
     rows = table.take(pa.array(range(0, table.num_rows, every))).to_pylist()
@@ -189,17 +196,19 @@ def _curve_points(digest: str) -> list[tuple[str, float, int]]:
     return [(f"curve/{name}", row[name], row["iteration"]) for row in rows for name in names if row[name] is not None]
 
 
-def _key(*parts: object) -> str:
+def key_of(*parts: object) -> str:
+    """The key of a run with this content."""
     return digest_of(json.dumps(parts, sort_keys=True).encode())[7:39]
 
 
-def _tracking_uri() -> str:
+def tracking_uri() -> str:
+    """Where MLflow keeps what it is told (MLFLOW_TRACKING_URI, by default a file in the home)."""
     return os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home() / 'mlflow.db'}")
 
 
 def _is_logged(key: str) -> bool:
     """Whether the local database has a complete run with this key: spares a re-run the import of mlflow, 5 s."""
-    file = Path(_tracking_uri().removeprefix("sqlite:///"))
+    file = Path(tracking_uri().removeprefix("sqlite:///"))
     if not file.is_file():
         return False
     query = ("SELECT 1 FROM runs JOIN tags k USING (run_uuid) JOIN tags c USING (run_uuid) "
@@ -212,12 +221,23 @@ def _is_logged(key: str) -> bool:
 
 
 @contextlib.contextmanager
-def _tracker(experiment: str) -> Iterator[Tracker]:
-    """The experiment of that name; one writer at a time, since two first uses of a database race."""
-    with exclusive(home() / "mlflow.lock"):
-        from mlflow import MlflowClient
+def open_tracker(experiment: str) -> Iterator[Tracker]:
+    """The experiment of that name; one writer at a time, since two first uses of a database race.
 
-        client = MlflowClient(_tracking_uri())
-        found = client.get_experiment_by_name(experiment)
-        local = (home() / "mlartifacts").as_uri() if _tracking_uri().startswith("sqlite:") else None
-        yield Tracker(client, found.experiment_id if found else client.create_experiment(experiment, local))
+    Raises MLflowFailed where MLflow does not answer or refuses.
+    """
+    with exclusive(home() / "mlflow.lock"):
+        from mlflow import MlflowClient, set_tracking_uri
+        from mlflow.exceptions import MlflowException
+
+        set_tracking_uri(tracking_uri())  # a client of its own looks models up when it registers them
+        try:
+            client = MlflowClient(tracking_uri())
+            found = client.get_experiment_by_name(experiment)
+            local = (home() / "mlartifacts").as_uri() if tracking_uri().startswith("sqlite:") else None
+            yield Tracker(client, found.experiment_id if found else client.create_experiment(experiment, local))
+        except MlflowException as error:
+            raise MLflowFailed(
+                f"MLflow at {tracking_uri()} could not be written ({str(error)[:300]}); nothing depends on it: once it "
+                "answers, the same command, or `evergreen registry` for a living stream, writes what is missing"
+            ) from error

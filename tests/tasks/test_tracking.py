@@ -55,7 +55,7 @@ def log(record: StepRecord) -> None:
 
 
 def runs(filter: str = "") -> list:
-    client = MlflowClient(tracking._tracking_uri())
+    client = MlflowClient(tracking.tracking_uri())
     return client.search_runs([client.get_experiment_by_name("demo").experiment_id], filter)
 
 
@@ -63,7 +63,7 @@ def test_a_step_is_logged_once_under_its_recipe(monkeypatch):
     records = [step_record(0), step_record(1)]
     for record in records:
         log(record)
-    monkeypatch.setattr(tracking, "_tracker", None)  # a second time nothing is even opened
+    monkeypatch.setattr(tracking, "open_tracker", None)  # a second time nothing is even opened
     for record in records:
         log(record)
     parent = next(run for run in runs() if run.info.run_name == "finetune")
@@ -87,7 +87,7 @@ def test_the_checkpoint_is_a_hard_link_into_the_store(tmp_path):
 def test_an_interrupted_step_is_replaced(monkeypatch):
     record = step_record(0)
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "_curve_points", lambda digest: 1 / 0)
+        patch.setattr(tracking, "curve_points", lambda digest: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             log(record)
     log(record)
