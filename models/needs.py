@@ -103,7 +103,7 @@ class _StreamNeeds:
             return
         self._champions()
         for step in living.undecided(self.stream):
-            need(_to_go_on(self.steps[step]), f"step {step} of {self.stream}, which waits for a decision")
+            need(to_go_on(self.steps[step]), f"step {step} of {self.stream}, which waits for a decision")
         for rank, step in enumerate(reversed(self.steps)):
             self._step(step, rank)
         self.needs.release(_prepared(self.stream), f"preparations of finished steps of {self.stream}")
@@ -115,7 +115,7 @@ class _StreamNeeds:
         once = {entry.checkpoint: entry for entry in entries if entry.deed != "reject"}  # the last one of each
         for rank, entry in enumerate(sorted(once.values(), key=lambda entry: -entry.number)):
             where = "began with" if entry.step is None else f"step {entry.step}"
-            needed = {entry.checkpoint} if entry.step is None else _to_go_on(self.steps[entry.step])
+            needed = {entry.checkpoint} if entry.step is None else to_go_on(self.steps[entry.step])
             age = self.now - datetime.fromisoformat(entry.time).timestamp()
             if rank == 0:
                 self.needs.need(needed, f"live in {self.stream} ({where})")
@@ -154,14 +154,14 @@ def _parts(step: LivingStep) -> dict[str, set[str]]:
     statistics = {kept.digest for kept in step.history.statistics.values()}
     sets = {digest for scored in step.eval_sets for digest in (scored.digest, scored.texts, scored.classnames)}
     return {
-        "weights": {step.expert.checkpoint.digest, *_to_go_on(step), *statistics},
+        "weights": {step.expert.checkpoint.digest, *to_go_on(step), *statistics},
         "snapshots": {snapshot.checkpoint.digest for snapshot in step.expert.snapshots},
         "plans": {step.plan.digest, *sets} - {None},
         "step plan": {step.record.step_plan},
     }
 
 
-def _to_go_on(step: LivingStep) -> set[str]:
+def to_go_on(step: LivingStep) -> set[str]:
     """The weights that a step proposed, and what a later step that starts from them needs."""
     found, memory = {step.candidate.digest, step.candidate.backbone}, step.expert.memory
     if memory:
