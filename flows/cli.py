@@ -15,6 +15,7 @@ from flows import (
     cli_data,
     cli_diff,
     cli_duplicates,
+    cli_export,
     cli_gc,
     cli_lineage,
     cli_merge,
@@ -23,6 +24,7 @@ from flows import (
     cli_schedule,
     cli_statistics,
     cli_streams,
+    cli_watch,
     environment,
 )
 from flows.cli_common import BAD_INPUT, INTERRUPTED, Config, Json, Seed, counts, print_json, summaries
@@ -36,7 +38,8 @@ app = typer.Typer(
     add_completion=False,
 )
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
-                 cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare, cli_gc):  # fmt: skip
+                 cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare, cli_gc,
+                 cli_watch, cli_export):  # fmt: skip
     app.add_typer(commands.app)
 
 

@@ -159,7 +159,7 @@ def test_a_place_that_lost_everything_it_held_is_an_error(folder, tmp_path):
     source = inbox(folder)
     source.scan()
     folder.rename(tmp_path / "unmounted")
-    with pytest.raises(ValueError, match="held INBOX before, and now no image lies"):
+    with pytest.raises(ValueError, match="held 3 samples of INBOX, and now no image lies"):
         source.scan()
 
 
