@@ -18,6 +18,7 @@ from flows import (
     cli_export,
     cli_gc,
     cli_lineage,
+    cli_living,
     cli_merge,
     cli_merge_search,
     cli_report,
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
                  cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare, cli_gc,
-                 cli_watch, cli_export):  # fmt: skip
+                 cli_watch, cli_export, cli_living):  # fmt: skip
     app.add_typer(commands.app)
 
 

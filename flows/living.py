@@ -14,6 +14,7 @@ from data_catalog.places import store_root
 from data_catalog.promotions import LiveChanged, Promotion
 from data_catalog.refs import Spec
 from data_catalog.store_files import write_atomically
+from flows.asking import ask, carry_out_answer
 from flows.continual import priced, updated, used
 from flows.environment import open_home
 from flows.experiment import as_yaml
@@ -22,6 +23,7 @@ from flows.living_data import ingest_arriving, new_samples, prepare_step, usable
 from flows.merge_search import chosen_merge
 from flows.merging import advanced, measured, merged_per_step, picked
 from flows.preparing import Prepared
+from flows.promotion import show_decision
 from flows.scored_sets import name_in_reports
 from models import living
 from models.checkpoints import CheckpointRef
@@ -35,6 +37,7 @@ from tasks.journal import journal
 from tasks.living import show_living
 from tasks.locks import exclusive, is_held
 from tasks.report import step_record, unscored_step
+from tasks.verdict import show_last_verdict
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +48,12 @@ class LivingOutcome(Spec):
     """What one run of a living stream did."""
 
     stream: str
-    did: Literal["step", "nothing new", "waiting"]
+    did: Literal["step", "nothing new", "waiting", "answered"]  # answered: carried out what a person answered to it
     waiting: int = 0  # samples that have arrived but were too few for a step
     step: int | None = None
     verdict: Outcome | None = None
     reasons: tuple[str, ...] = ()
+    held: bool = False  # a person is to decide about the step
     live: str  # digest of what is live after the run
     live_step: int | None = None  # None: the weights the stream began with
 
@@ -60,10 +64,14 @@ def living_stream(config: LivingConfig | str, now: bool = False, afresh: bool = 
 
     `config`: a living stream, or the path of its YAML file, e.g. flows/configs/living.yaml; `now`: take a step however
     few samples there are; `afresh`: choose the data of a step anew that was begun and not finished. A run that was
-    killed is finished by the next one; two runs at once take turns; without new data nothing happens.
+    killed is finished by the next one; two runs at once take turns; without new data nothing happens. A deployed run
+    that ends with a held step asks a person, and is suspended until the answer.
     """
     open_home()  # a worker's process has no command before it that did
     stream = given_living(config)
+    if entry := carry_out_answer(stream.name):  # this run asked a person, who has answered
+        show_decision(stream.name, entry)
+        return _outcome(stream.name, entry)
     warn_of_growth(stream.recipe.merge, stream.recipe_name)
     lock = store_root() / "living" / f"{stream.name}.lock"
     if is_held(lock):
@@ -79,6 +87,8 @@ def living_stream(config: LivingConfig | str, now: bool = False, afresh: bool = 
             done = live_step(stream, opened)
             decide(stream.name, done)
         show_living(stream.name, stream.recipe_name, as_yaml(stream), stream.seed, list(stages))
+        show_last_verdict(stream.name)
+    ask(stream.name, stream.living.ask_minutes)  # the lock is free: what arrives meanwhile does not wait for a person
     return _outcome(stream.name, opened)
 
 
@@ -121,7 +131,7 @@ def live_step(stream: LivingConfig, begun: BegunStep) -> LivingStep:
     candidate = picked(after, merging, merging.deploy, stream.seed, name, step)
     first, now, then = _scored(prepared, [prepared.start, checkpoint, candidate], f"{name} step {step}")
     means, roles = prepared.scored.means, _roles(stream, prepared, begun.arrival)
-    verdict = judge(stream.living.gate, then, now, roles, stream.evaluation.weights)
+    verdict = judge(stream.living.gate, then, now, roles, stream.evaluation.weights, first)
     share = stream.budget.share(cost, 1)
     done = unscored_step(data, expert, candidate, cost, share, merged_per_step(merging, after))
     finished = LivingStep(
@@ -210,12 +220,16 @@ def _waiting(stream: str):
     return store_root() / "living" / f"{stream}.waiting.json"
 
 
-def _outcome(stream: str, opened: BegunStep | Arrival | None) -> LivingOutcome:
+def _outcome(stream: str, opened: BegunStep | Arrival | Promotion | None) -> LivingOutcome:
     live = promotions.live(stream)
     told = {"stream": stream, "live": live.checkpoint, "live_step": live.step}
     if isinstance(opened, BegunStep):
         verdict = living.step_at(stream, opened.step).verdict
-        return LivingOutcome(did="step", step=opened.step, verdict=verdict.outcome, reasons=verdict.reasons, **told)
+        held = promotions.decided(stream, opened.step) is None
+        return LivingOutcome(did="step", step=opened.step, verdict=verdict.outcome, reasons=verdict.reasons, held=held,
+                             **told)  # fmt: skip
+    if isinstance(opened, Promotion):
+        return LivingOutcome(did="answered", step=opened.step, reasons=(opened.reason,), **told)
     if opened is not None:
         return LivingOutcome(did="waiting", waiting=opened.total, **told)
     return LivingOutcome(did="nothing new", **told)

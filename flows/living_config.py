@@ -31,6 +31,10 @@ class LivingSpec(Spec):
 
     arrivals: ArrivalSpec = ArrivalSpec()
     gate: GateSpec = GateSpec()
+    ask_minutes: float | None = Field(
+        4320, gt=0, description="so long a deployed run asks about a held step in the UI; null: it does not ask. The "
+        "step stays held, and `evergreen promote` and `reject` work, before, meanwhile and after",
+    )  # fmt: skip
     keep: KeepSpec = KeepSpec()  # what `evergreen gc` leaves
 
 
@@ -105,3 +109,12 @@ def load_living(path: str | Path, seed: int | None = None) -> LivingConfig:
 def given_living(config: LivingConfig | str) -> LivingConfig:
     """The living stream a flow was given, itself or as the path of its file."""
     return config if isinstance(config, LivingConfig) else load_living(config)
+
+
+def require_an_end(experiment: ExperimentConfig) -> None:
+    """Raise ValueError for a living stream, where only an experiment with a last step can be run or searched."""
+    if isinstance(experiment, LivingConfig):
+        raise ValueError(
+            f"{experiment.name} is a living stream, which has no last step: `evergreen live` makes a step of what has "
+            "arrived; take `living` out of the file to run it as an experiment"
+        )
