@@ -8,6 +8,7 @@ from data_catalog.stream import StepPlan
 from flows.asked import asked, reports_of, scored, settle
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
+from flows.forms import GivenExperiment, GivenSeed
 from flows.ingest import ingest_experiment
 from flows.merge_search import chosen_merge
 from flows.merging import advanced, measured, merged_per_step, picked
@@ -35,10 +36,12 @@ RUNNER = ThreadPoolTaskRunner(max_workers=4)
 
 
 @flow(name="continual-pretrain", task_runner=RUNNER)
-def continual_pretrain(config: ExperimentConfig | str, seed: int | None = None) -> StreamReport:
+def continual_pretrain(config: GivenExperiment, seed: GivenSeed = None) -> StreamReport:
     """Run an experiment from raw data to report; what was done before with the same inputs is re-used.
 
-    `config`: an experiment, or the path of its YAML file, e.g. flows/configs/demo.yaml; `seed` replaces the file's.
+    Args:
+        config: An experiment, or the path of its YAML file.
+        seed: Replaces the seed of the experiment, and of its synthetic data.
     """
     open_home()  # a worker's process has no command before it that did
     experiment = given(config, seed)

@@ -1,6 +1,6 @@
 """Score any checkpoint on the evaluation sets of an experiment."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -11,6 +11,7 @@ from flows.asked import scores_of, whole_scores_of
 from flows.chosen_weights import choose, digest_asked_for
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
+from flows.forms import GivenExperiment
 from flows.ingest import ingest_experiment
 from flows.preparing import Prepared, prepare
 from models.checkpoints import CheckpointRef
@@ -31,8 +32,8 @@ class Evaluation(Spec):
 
 @flow(name="evaluate", task_runner=ThreadPoolTaskRunner(max_workers=4))
 def evaluate(
-    config: ExperimentConfig | str,
-    checkpoint: str = "pretrained",
+    config: GivenExperiment,
+    checkpoint: Annotated[str, Field(min_length=1, examples=["merged/4"])] = "pretrained",
     whole: bool = False,
     profile: Literal["paper"] | None = None,
 ) -> Evaluation:

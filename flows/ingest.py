@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -40,12 +41,16 @@ class Ingested(Spec):
     scored_only: tuple[str, ...] = ()  # datasets that nothing is trained on, by the source they come from
 
 
+GivenData = Annotated[str | IngestConfig | ExperimentConfig, Field(examples=["flows/configs/demo.yaml"])]
+
+
 @flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=4))
-def ingest(config: IngestConfig | ExperimentConfig | str, retry: bool = False) -> Ingested:
+def ingest(config: GivenData, retry: bool = False) -> Ingested:
     """Ingest and caption sources; on unchanged data nothing is written.
 
-    `config`: sources, an experiment, or the path of a YAML file with either, e.g. flows/configs/demo.yaml.
-    `retry`: look again at everything that was refused, not only at what changed.
+    Args:
+        config: The path of a YAML file with sources, or of an experiment; or either itself.
+        retry: Look again at everything that was refused, not only at what changed.
     """
     open_home()  # a worker's process has no command before it that did
     given = load(config) if isinstance(config, str) else config

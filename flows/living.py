@@ -18,6 +18,7 @@ from flows.asking import ask, carry_out_answer
 from flows.continual import priced, updated, used
 from flows.environment import open_home
 from flows.experiment import as_yaml
+from flows.forms import GivenStream
 from flows.living_config import LivingConfig, given_living
 from flows.living_data import ingest_arriving, new_samples, prepare_step, usable
 from flows.merge_search import chosen_merge
@@ -59,13 +60,17 @@ class LivingOutcome(Spec):
 
 
 @flow(name="living-stream", task_runner=RUNNER)
-def living_stream(config: LivingConfig | str, now: bool = False, afresh: bool = False) -> LivingOutcome:
+def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) -> LivingOutcome:
     """Make one step of everything that has arrived, judge it, and let the gate move the live model.
 
-    `config`: a living stream, or the path of its YAML file, e.g. flows/configs/living.yaml; `now`: take a step however
-    few samples there are; `afresh`: choose the data of a step anew that was begun and not finished. A run that was
+    A run that was
     killed is finished by the next one; two runs at once take turns; without new data nothing happens. A deployed run
     that ends with a held step asks a person, and is suspended until the answer.
+
+    Args:
+        config: A living stream, or the path of its YAML file.
+        now: Take a step however few samples there are.
+        afresh: Choose the data anew of a step that was begun and not finished.
     """
     open_home()  # a worker's process has no command before it that did
     stream = given_living(config)

@@ -2,16 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from prefect import flow, get_run_logger
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from data_catalog.validation import validation_name
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
+from flows.forms import GivenExperiment, GivenSeed
 from flows.ingest import ingest_experiment
 from flows.merging import advanced, picked
 from flows.preparing import Prepared, prepare
@@ -31,19 +32,25 @@ DECIDING = ("seed", "sources", "pretraining", "captioners", "start", "stream", "
 
 @flow(name="merge-search", task_runner=ThreadPoolTaskRunner(max_workers=4))
 def merge_search(
-    config: ExperimentConfig | str,
-    recipe: str | None = None,
-    step: int | None = None,
-    search: AnySearch | str | None = None,
+    config: GivenExperiment,
+    recipe: Annotated[str | None, Field(examples=["merged"])] = None,
+    step: Annotated[int | None, Field(ge=0, examples=[4])] = None,
+    search: Annotated[str | AnySearch | None, Field(examples=["search.yaml"])] = None,
     over: Over | None = None,
-    seed: int | None = None,
+    seed: GivenSeed = None,
 ) -> SearchReport:
     """Score candidate merges of the checkpoints that the last run of an experiment made, on its validation images.
 
-    `recipe`: by default the last; `step`: the last one merged, by default the last of the stream; `search`: a
-    specification, or the path of a YAML file with one, by default that of the recipe or a small grid; `over`: what is
-    merged, by default as the recipe deploys. Raises ValueError if the experiment keeps no validation images, or was
-    not run as it is now.
+    Raises ValueError if the experiment keeps no validation images, or was not run as it is now.
+
+    Args:
+        config: An experiment that has run, or the path of its YAML file.
+        recipe: Whose checkpoints; empty: the last of the file.
+        step: The last one merged, counted from 0; empty: the last of the stream.
+        search: What is tried, or the path of a YAML file that says so; empty: as the recipe searches, or a small grid.
+        over: What is merged: pair, the newest expert and what it is merged with, or all experts so far; empty: as the
+            recipe deploys.
+        seed: Replaces the seed of the experiment, and of its synthetic data.
     """
     open_home()  # a worker's process has no command before it that did
     experiment = given(config, seed)
