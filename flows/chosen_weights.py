@@ -4,8 +4,10 @@ import re
 
 from data_catalog import store
 from flows.experiment import ExperimentConfig
+from flows.living_config import LivingConfig
 from models.checkpoints import CheckpointRef
 from models.evaluation.record import find_record, run_name
+from models.living import live_now
 
 
 def choose(experiment: ExperimentConfig, pretrained: CheckpointRef, checkpoint: str) -> CheckpointRef:
@@ -33,6 +35,8 @@ def digest_asked_for(experiment: ExperimentConfig, checkpoint: str) -> str | Non
     """
     if checkpoint == "pretrained":
         return None
+    if checkpoint == "live" and isinstance(experiment, LivingConfig):
+        return live_now(experiment.name).checkpoint
     digest = checkpoint if re.fullmatch(r"sha256:[0-9a-f]{64}", checkpoint) else _deployed(experiment, checkpoint)
     store.locate(digest)
     return digest

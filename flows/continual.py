@@ -10,6 +10,7 @@ from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
 from flows.forms import GivenExperiment, GivenSeed
 from flows.ingest import ingest_experiment
+from flows.living_config import require_an_end
 from flows.merge_search import chosen_merge
 from flows.merging import advanced, measured, merged_per_step, picked
 from flows.preparing import Prepared, prepare
@@ -45,6 +46,7 @@ def continual_pretrain(config: GivenExperiment, seed: GivenSeed = None) -> Strea
     """
     open_home()  # a worker's process has no command before it that did
     experiment = given(config, seed)
+    require_an_end(experiment)
     with journal() as stages:
         prepared = prepare(experiment, ingest_experiment(experiment))
         pretrained = prepared.start

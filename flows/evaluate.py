@@ -13,6 +13,8 @@ from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.forms import GivenExperiment
 from flows.ingest import ingest_experiment
+from flows.living_config import LivingConfig
+from flows.living_data import prepare_now
 from flows.preparing import Prepared, prepare
 from models.checkpoints import CheckpointRef
 from models.evaluation.paper_profile import SHARE
@@ -40,7 +42,8 @@ def evaluate(
     """Score `checkpoint` as the experiment `config` scores its own.
 
     `checkpoint`: `pretrained`, the digest of any weights of the experiment's backbone in the store, or
-    `<recipe>/<step>` for what the last run of the experiment deployed after that step. `whole`: on whole sets, where
+    `<recipe>/<step>` for what the last run of the experiment deployed after that step; of a living stream also `live`,
+    and all that has arrived by now is scored. `whole`: on whole sets, where
     the experiment scores steps on subsets. `profile`: paper adds what the benchmark's own evaluation would have said
     of whole sets; raises ValueError where other images than test images are scored.
     """
@@ -50,7 +53,10 @@ def evaluate(
         _refuse_other_images(experiment)
     digest_asked_for(experiment, checkpoint)  # known to be there before anything is done
     with journal():
-        prepared = prepare(experiment, ingest_experiment(experiment))
+        if isinstance(experiment, LivingConfig):
+            prepared = prepare_now(experiment)
+        else:
+            prepared = prepare(experiment, ingest_experiment(experiment))
         chosen = choose(experiment, prepared.start, checkpoint)
         on_whole_sets = whole_scores_of(experiment, prepared, chosen, checkpoint) if whole else None
         report = (on_whole_sets or scores_of(experiment, prepared, chosen, checkpoint)).result()

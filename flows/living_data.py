@@ -20,6 +20,7 @@ from flows.preparing import (
     without,
 )
 from flows.scored_sets import compose_scored_sets, scored_datasets
+from models import living
 from models.checkpoints import CheckpointRef
 from tasks.compose import compose_living, find_arrival
 from tasks.duplicates import find_leaks
@@ -53,6 +54,19 @@ def usable(config: LivingConfig, ingested: Ingested) -> tuple[Material, Twins | 
         twins = twins.model_copy(update={"groups": tuple(groups)})
         material = without(material, twins)
     return material, twins, start
+
+
+def prepare_now(config: LivingConfig) -> Prepared:
+    """What a step of all that is there now would be scored on, without beginning one.
+
+    Raises ValueError for a stream that never ran.
+    """
+    living.live_now(config.name)
+    ingested = ingest_arriving(config)
+    material, twins, start = usable(config, ingested)
+    earlier = living.arrivals(config.name)
+    newest = new_samples(material, earlier)
+    return prepare_step(config, ingested, material, twins, start, [*earlier, *([newest] if newest else [])])
 
 
 def new_samples(material: Material, earlier: Sequence[Arrival]) -> Arrival | None:

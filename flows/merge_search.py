@@ -14,6 +14,7 @@ from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.forms import GivenExperiment, GivenSeed
 from flows.ingest import ingest_experiment
+from flows.living_config import require_an_end
 from flows.merging import advanced, picked
 from flows.preparing import Prepared, prepare
 from models.checkpoints import CheckpointRef
@@ -54,6 +55,7 @@ def merge_search(
     """
     open_home()  # a worker's process has no command before it that did
     experiment = given(config, seed)
+    require_an_end(experiment)
     chosen = recipe or [*experiment.recipes][-1]
     if chosen not in experiment.recipes:
         raise ValueError(f"no recipe {chosen!r} in {experiment.name}, only {', '.join(experiment.recipes)}")

@@ -5,8 +5,11 @@ import pytest
 from data_catalog import ledger, promotions, store
 from data_catalog.promotions import Promotion
 from flows import living as living_flows
+from flows.continual import continual_pretrain
+from flows.evaluate import evaluate
 from flows.experiment import parse
 from flows.living import decide, living_stream
+from flows.merge_search import merge_search
 from models import living
 from models.evaluation.record import find_record
 from tests.flows.living_streams import OPEN, SHUT, living_config, put, raw_living
@@ -63,6 +66,9 @@ def test_a_life_of_arrivals(inbox):
         living.step_at("colours", t).candidate.digest for t in range(4)
     ]
     assert record.stream == step.plan.steps
+
+    scored = evaluate(config, "live")
+    assert scored.report.checkpoint == passed.live and "COLOURS" in {score.dataset for score in scored.report.scores}
 
     live = promotions.live("colours")
     back = promotions.entries("colours")[1]
@@ -136,6 +142,15 @@ def test_a_verdict_against_weights_that_are_no_longer_live_is_left_to_a_person(i
 def test_what_makes_no_sense_without_an_end_is_refused(tmp_path, changes, said):
     with pytest.raises(ValueError, match=said.replace("`", ".")):
         parse(raw_living(tmp_path, **changes), "test")
+
+
+def test_streams_without_an_end_are_not_run_as_experiments(inbox):
+    for flow in (continual_pretrain, merge_search):
+        with pytest.raises(ValueError, match="colours is a living stream, which has no last step"):
+            flow(living_config(inbox))
+    with pytest.raises(ValueError, match="no living stream 'colours' has run"):
+        evaluate(living_config(inbox))
+    assert promotions.entries("colours") == []
 
 
 def test_the_verdict_is_stored_where_the_ledger_says(inbox):
