@@ -6,6 +6,7 @@ The server is spoken to over plain HTTP, as `curl` would: a look without a step 
 import base64
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from flows.server import running_server
 EVENT = "evergreen.data.arrived"
 FLOW = "living-stream"
 FAILED = ("FAILED", "CRASHED", "CANCELLED")
+BUSY = (429, 503)
+PAUSES = (0.2, 0.5, 1, 2, 4)  # seconds; what is asked for twice is done once
 ATTEMPTS = 3  # runs for the same data, if the ones before failed
 
 
@@ -145,19 +148,23 @@ def _post(url: str, path: str, body: Any) -> Any:
 
 
 def _asked(url: str, path: str, body: Any) -> tuple[int, Any]:
+    """Status and answer; what a busy server puts off (its database is locked by another request) is asked again."""
     request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), _headers())
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            said = answer.read()
-            return answer.status, json.loads(said) if said else None
-    except urllib.error.HTTPError as error:
-        raise ServerRefused(
-            f"{url}/{path} answered {error.code}: {error.read()[:500].decode(errors='replace')}"
-        ) from error
-    except OSError as error:
-        raise ServerRefused(
-            f"no Prefect server answers at {url} ({error}): start it, or correct PREFECT_API_URL"
-        ) from error
+    for pause in (*PAUSES, None):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                said = answer.read()
+                return answer.status, json.loads(said) if said else None
+        except urllib.error.HTTPError as error:
+            if error.code not in BUSY or pause is None:
+                said = error.read()[:500].decode(errors="replace")
+                raise ServerRefused(f"{url}/{path} answered {error.code}: {said}") from error
+            time.sleep(pause)
+        except OSError as error:
+            raise ServerRefused(
+                f"no Prefect server answers at {url} ({error}): start it, or correct PREFECT_API_URL"
+            ) from error
+    raise AssertionError("the last pause is None")
 
 
 def _headers() -> dict[str, str]:
