@@ -62,8 +62,7 @@ def watching(quiet: bool = False) -> Iterator[Stages]:
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         running: dict[str, int] = {}
 
-        def advance(label: str, done: int, total: int, loss: float | None) -> None:
-            note = "" if loss is None else f"loss {loss:.3f}"
+        def advance(label: str, done: int, total: int, note: str) -> None:
             if label not in running:
                 running[label] = bars.add_task(label, total=total, note=note)
             bars.update(running[label], completed=done, note=note)

@@ -31,6 +31,7 @@ from data_catalog.store_files import write_atomically
 from models.evaluation.record import StageRecord
 from tasks.journal import ALWAYS, Fingerprint, remember, tell, what_changed
 from tasks.locks import FlockManager
+from tasks.retrying import is_worth_retrying
 from tasks.values import UnsupportedValue, check_storable, digest_of_input, dump, load_intact
 
 P = ParamSpec("P")
@@ -56,7 +57,7 @@ def cached(
         return CachedTask(
             _explained(function, stage), cache_policy=key, result_serializer=VerifiedJSON(),
             persist_result=True, cache_result_in_memory=False, task_run_name=label or stage.name,
-            on_completion=[tell_of_reuse], **options,
+            on_completion=[tell_of_reuse], retry_condition_fn=is_worth_retrying, **options,
         )  # fmt: skip
 
     return decorate
@@ -68,7 +69,7 @@ def uncached(*, label: str | None = None, **options: Any) -> Callable[[Callable[
     def decorate(function: Callable[P, R]) -> Task[P, R]:
         return Task(
             _timed(function), cache_policy=NO_CACHE, persist_result=False,
-            task_run_name=label or function.__name__, **options,
+            task_run_name=label or function.__name__, retry_condition_fn=is_worth_retrying, **options,
         )  # fmt: skip
 
     return decorate
@@ -195,6 +196,7 @@ def _explained(function: Callable[P, R], stage: Stage) -> Callable[P, R]:
             return function(*args, **kwargs)
         label, fingerprint = context.task_run.name, stage.fingerprint(stage.bound(args, kwargs))
         reason, started = stage.reason(fingerprint, label), time.perf_counter()
+        get_run_logger().info("%s: runs now (%s)", label, reason)
         result = function(*args, **kwargs)
         check_storable(f"result of {stage.name}", result)
         remember(stage.name, label, fingerprint)

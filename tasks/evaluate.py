@@ -6,6 +6,7 @@ from models.evaluation import paper_profile, scoring
 from models.evaluation.probe import Probe
 from models.evaluation.scores import EvalReport, Score
 from tasks.caching import cached
+from tasks.progress import progress_of
 
 
 @cached(revision=4, label="evaluate {label}", ignore=("label",))
@@ -17,7 +18,8 @@ def evaluate_checkpoint(
     training: list[EvalSet] | None = None,
 ) -> EvalReport:
     """Score a checkpoint on every set in one pass over the images; `training`: what linear probes are fitted to."""
-    return scoring.evaluate_many([checkpoint], eval_sets, probe, training or ())[0]
+    with progress_of(f"evaluate {label}", samples=1) as progress:
+        return scoring.evaluate_many([checkpoint], eval_sets, probe, training or (), progress=progress)[0]
 
 
 @cached(revision=2, label="evaluate {label}, on whole sets too", ignore=("label",))
@@ -30,13 +32,15 @@ def evaluate_with_whole_sets(
     training: list[EvalSet] | None = None,
 ) -> list[EvalReport]:
     """As `evaluate_checkpoint`, on `eval_sets` and on `whole`, whose images they share: a report for each."""
-    return scoring.evaluate_lists(checkpoint, [eval_sets, whole], probe, training or ())
+    with progress_of(f"evaluate {label}", samples=1) as progress:
+        return scoring.evaluate_lists(checkpoint, [eval_sets, whole], probe, training or (), progress=progress)
 
 
 @cached(revision=2, label="evaluate {label}", ignore=("label",))
 def evaluate_candidates(checkpoints: list[CheckpointRef], eval_sets: list[EvalSet], label: str) -> list[EvalReport]:
     """Score several checkpoints on every set in one pass over the images, which all of them share."""
-    return scoring.evaluate_many(checkpoints, eval_sets)
+    with progress_of(f"evaluate {label}", samples=1) as progress:
+        return scoring.evaluate_many(checkpoints, eval_sets, progress=progress)
 
 
 @cached(revision=1, label="evaluate {label} as upstream", ignore=("label",))

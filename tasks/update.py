@@ -45,7 +45,7 @@ def update_weights(
 
     `pretrained`, `memory` and `steps`, those of the stream, are given to methods and schedules that use them alone.
     """
-    with progress_of(f"update {recipe} step {data.step}") as progress:
+    with progress_of(f"update {recipe} step {data.step}", samples=data.batch_size) as progress:
         return train.update(init, data, spec, seed, pretrained, memory, steps, progress)
 
 
@@ -66,5 +66,5 @@ def update_with_snapshots(
     It is a stage of its own, so that updates nobody looks into keep the keys of their results. Its revision is that of
     `update_weights`.
     """
-    with progress_of(f"update {recipe} step {data.step}") as progress:
+    with progress_of(f"update {recipe} step {data.step}", samples=data.batch_size) as progress:
         return train.update(init, data, spec, seed, pretrained, memory, steps, progress, snapshots_at=snapshots_at)

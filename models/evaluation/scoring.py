@@ -7,7 +7,7 @@ classes exists, on the device alone (performance.md section 7). No score depends
 import itertools
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from itertools import chain
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from models.evaluation.text_cache import text_vectors
 from models.evaluation.zero_shot import Head
 
 _LARGEST = math.log(torch.finfo(torch.float32).max)  # logit scale whose exponential single precision holds
+Progress = Callable[[int, int], None]  # images of a pass that are done, in all
 MOST_WEIGHTS = 16 << 30  # bytes of image towers that share a pass, where the device has twice as many
 
 
@@ -52,6 +53,7 @@ def evaluate_many(
     training: Sequence[EvalSet] = (),
     batch_size: int = 256,
     workers: int | None = None,
+    progress: Progress | None = None,
 ) -> list[EvalReport]:
     """One report per checkpoint, its scores in the order of `eval_sets`; what was scored before is looked up.
 
@@ -61,7 +63,7 @@ def evaluate_many(
     weights that have diverged.
     """
     questions = _questions(eval_sets, probe, training)
-    found = _found(checkpoints, questions, batch_size, workers)
+    found = _found(checkpoints, questions, batch_size, workers, progress)
     return [_report(some, questions, found) for some in checkpoints]
 
 
@@ -71,18 +73,23 @@ def evaluate_lists(
     probe: Probe | None = None,
     training: Sequence[EvalSet] = (),
     batch_size: int = 256,
+    progress: Progress | None = None,
 ) -> list[EvalReport]:
     """One report of a checkpoint per list of sets, all of one pass; as `evaluate_many`.
 
     Two lists may hold other images under one name, e.g. a subset and the whole set, whose images are embedded once.
     """
     questions = [_questions(eval_sets, probe, training) for eval_sets in lists]
-    found = _found([checkpoint], list(chain.from_iterable(questions)), batch_size)
+    found = _found([checkpoint], list(chain.from_iterable(questions)), batch_size, progress=progress)
     return [_report(checkpoint, some, found) for some in questions]
 
 
 def _found(
-    checkpoints: Sequence[CheckpointRef], questions: Sequence[Question], batch_size: int, workers: int | None = None
+    checkpoints: Sequence[CheckpointRef],
+    questions: Sequence[Question],
+    batch_size: int,
+    workers: int | None = None,
+    progress: Progress | None = None,
 ) -> dict[tuple[CheckpointRef, Question], KeptScores]:
     """The answer of each checkpoint to each question, kept from before or kept from now on."""
     pairs = itertools.product(dict.fromkeys(checkpoints), dict.fromkeys(questions))
@@ -92,7 +99,7 @@ def _found(
         if answer is None:
             jobs.setdefault(some, []).append(question)
     for part in _passes([Job(some, tuple(open_ones)) for some, open_ones in jobs.items()]):
-        for checkpoint, question, answer in _answers(part, batch_size, workers):
+        for checkpoint, question, answer in _answers(part, batch_size, workers, progress):
             kept_scores.keep(checkpoint, question, answer)
             found[checkpoint, question] = answer
     return found
@@ -170,7 +177,7 @@ def _most_weights() -> int:
 
 @torch.inference_mode()
 def _answers(
-    jobs: Sequence[Job], batch_size: int, workers: int | None
+    jobs: Sequence[Job], batch_size: int, workers: int | None, progress: Progress | None
 ) -> Iterator[tuple[CheckpointRef, Question, KeptScores]]:
     """The answers of one pass, each as soon as its last image is embedded."""
     sets = list(dict.fromkeys(some for job in jobs for q in job.questions for some in (q.eval_set, q.training) if some))
@@ -184,6 +191,8 @@ def _answers(
             for tower in towers:
                 for answering in tower.see(pixels, places):
                     yield answering.checkpoint, answering.question, answering.finish()
+            if progress:
+                progress(start, seen.images.num_rows)
 
 
 class Tower:

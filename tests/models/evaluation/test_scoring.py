@@ -42,6 +42,12 @@ def test_scores_come_in_the_order_of_the_sets(tiny, eval_sets):
     assert {score.dataset: score.samples for score in report.scores} == {"first": 12, "second": 5, "pairs": 4}
 
 
+def test_progress_ends_at_the_last_image(tiny, eval_sets):
+    told = []
+    evaluate_many([tiny], eval_sets, batch_size=5, progress=lambda *report: told.append(report))
+    assert told == sorted(told) and told[-1][0] == told[-1][1] > 0
+
+
 def test_accuracy_is_that_of_the_plain_computation(tiny, eval_sets):
     model, rows = clip.build(tiny), store.read_table(eval_sets[0].digest)
     images = embeddings.centred_images(rows, clip.preprocessing(tiny.backbone).size)
