@@ -48,7 +48,7 @@ class Weighted(Spec):
     """
 
     kind: Literal["weighted"] = "weighted"
-    weights: dict[Kind, Annotated[float, Field(ge=0)]]
+    weights: dict[Kind, Annotated[float, Field(ge=0)]]  # by kind
 
     @model_validator(mode="after")
     def _sums_to_something(self) -> "Weighted":
@@ -87,11 +87,11 @@ AnyChoice = Annotated[First | Uniform | Weighted | Best, Field(discriminator="ki
 class CaptionFilter(Spec):
     """Which texts are fit to train on; the defaults take all."""
 
-    min_words: int | None = Field(None, ge=1)
-    max_words: int | None = Field(None, ge=1)
+    min_words: int | None = Field(None, ge=1)  # null: any number
+    max_words: int | None = Field(None, ge=1)  # null: any number
     leaks: Literal["keep", "drop"] = "keep"  # texts that repeat their instruction
     fallbacks: Literal["keep", "drop"] = "keep"  # templates in the place of what a captioner could not write
-    min_clip_score: float | None = Field(None, ge=-1, le=1)
+    min_clip_score: float | None = Field(None, ge=-1, le=1)  # cosine of text and image; null: any
 
     @model_validator(mode="after")
     def _leaves_something(self) -> "CaptionFilter":
@@ -121,10 +121,11 @@ class CaptionPolicy(Spec):
     when the stream is composed.
     """
 
+    # kinds, best first; written: whatever the captioners made
     prefer: tuple[KindOrWritten, ...] = Field(("default", "synthetic_merged", "written"), min_length=1)
-    choice: AnyChoice = Uniform()
+    choice: AnyChoice = Uniform()  # among the texts of an image
     filter: CaptionFilter = CaptionFilter()
-    otherwise: tuple[KindOrWritten, ...] = ()
+    otherwise: tuple[KindOrWritten, ...] = ()  # kinds for images that `filter` leaves no text; none: an error
 
     @model_validator(mode="after")
     def _says_the_kinds_once(self) -> "CaptionPolicy":

@@ -38,7 +38,7 @@ LEAST_SET_BITS = 16  # of a perceptual hash: a picture with structure has 32, a 
 class DuplicateSearch(Spec):
     """What counts as the same picture, and where it is looked for."""
 
-    kinds: tuple[Kind, ...] = Field(("exact", "perceptual"), min_length=1)
+    kinds: tuple[Kind, ...] = Field(("exact", "perceptual"), min_length=1)  # what makes them the same
     perceptual_distance: int = Field(4, ge=0, le=12)  # of 64 bits; 4: stored again, resized; 8: also trimmed, brighter
     similarity: float = Field(0.95, gt=0, le=1)  # cosine of two embeddings from which on they are duplicates
     checkpoint: str = "pretrained"  # that embeds the images, if `kinds` names embedding; as `evaluate` names it

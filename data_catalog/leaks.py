@@ -21,7 +21,7 @@ class DuplicatePolicy(Spec):
     """What a stream does about duplicates among its training samples."""
 
     action: Literal["keep", "drop", "mark"] = "keep"  # keep: as the benchmark does; mark: trained on, said in the plan
-    scope: Literal["evaluation", "training", "both"] = "evaluation"
+    scope: Literal["evaluation", "training", "both"] = "evaluation"  # twins of samples of which split
     kinds: tuple[Kind, ...] = Field(("exact", "perceptual", "embedding"), min_length=1)  # that count, where searched
     largest_group: int | None = Field(None, ge=2)  # larger ones count only if exact, else they are chains; null: all do
 

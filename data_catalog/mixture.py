@@ -20,9 +20,9 @@ class Mixture(Spec):
     In YAML also the name of a preset, or a preset with `keeps_zeros`: `iidify`, `{preset: iidify, keeps_zeros: true}`.
     """
 
-    pretraining: float = Field(0.33, ge=0, le=1)
-    update: float = Field(0.34, ge=0, le=1)
-    buffer: float = Field(0.33, ge=0, le=1)
+    pretraining: float = Field(0.33, ge=0, le=1)  # of the pretraining pool
+    update: float = Field(0.34, ge=0, le=1)  # of what is new
+    buffer: float = Field(0.33, ge=0, le=1)  # of what earlier steps brought
     # The benchmark's rounding may give one sample to a pool with share 0, and with it half of the first step's missing
     # buffer: 231 of 512 for iidify. True: never.
     keeps_zeros: bool = False

@@ -48,9 +48,9 @@ class DuplicatesSpec(Spec):
 class StreamSpec(Spec):
     """The order in which concepts arrive, in how many steps, and which texts and samples take part."""
 
-    ordering: AnyOrdering
+    ordering: AnyOrdering  # of concepts
     steps: int | None = Field(None, ge=1)  # null: 20 for equal steps, else as many as the cut makes
-    cut: Cut = "equal"
+    cut: Cut = "equal"  # into steps: of about equally many concepts, of one dataset each, or of one year each
     captions: CaptionPolicy = CaptionPolicy()
     scored_by: ScoredBy | None = None  # whose CLIP scores captions and pools are filtered by; null: the first weights
     duplicates: DuplicatesSpec | None = None  # null: not looked for
@@ -108,9 +108,9 @@ class EvaluationSpec(Spec):
 class Recipe(Spec):
     """One way to live through the stream."""
 
-    description: str = ""
+    description: str = ""  # shown in tables and reports
     mixture: Mixture = Mixture()
-    buffer: AnyBuffer = Unlimited()
+    buffer: AnyBuffer = Unlimited()  # which samples of earlier steps are replayed, and how often
     pool: AnyPool = Uniform()  # of pretraining samples
     update: UpdateSpec = UpdateSpec()
     merge: MergeSpec = MergeSpec()
@@ -122,16 +122,16 @@ class ExperimentConfig(Spec):
 
     evergreen_config: Literal[1] = CONFIG_VERSION  # of the form of this file
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")  # also of reports and Prefect artifacts
-    seed: int = Field(0, ge=0)
-    sources: tuple[AnySource, ...] = Field(min_length=1)
+    seed: int = Field(0, ge=0)  # all randomness follows from it, but that of synthetic data, which has its own
+    sources: tuple[AnySource, ...] = Field(min_length=1)  # where all data lies
     pretraining: tuple[str, ...] = ()  # datasets whose training images are the pretraining pool
     captioners: tuple[AnyCaptioner, ...] = (Template(),)  # `stream.captions` says which texts are trained with
-    start: AnyStart
+    start: AnyStart  # the weights before the first step
     stream: StreamSpec
-    batch_size: int = Field(512, ge=2)
-    budget: AnyBudget
+    batch_size: int = Field(512, ge=2)  # image-text pairs per iteration, of all pools together
+    budget: AnyBudget  # what an update may cost, the same for every recipe
     evaluation: EvaluationSpec
-    recipes: dict[str, Recipe] = Field(min_length=1)
+    recipes: dict[str, Recipe] = Field(min_length=1)  # ways through the stream, by name
     past_weights: tuple[Share, ...] = ()  # tried in the last merge of merging recipes: what the weight trades
 
     def needs_caption_scores(self) -> bool:

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 class IngestConfig(Spec):
     """What fills the catalog: the part of an experiment that is about data."""
 
-    sources: tuple[AnySource, ...] = Field(min_length=1)
-    captioners: tuple[AnyCaptioner, ...] = (Template(),)
+    sources: tuple[AnySource, ...] = Field(min_length=1)  # where the data lies
+    captioners: tuple[AnyCaptioner, ...] = (Template(),)  # what writes texts about its images
 
 
 class Ingested(Spec):

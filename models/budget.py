@@ -22,7 +22,7 @@ class Iterations(Spec):
     """A number of iterations per step, given directly."""
 
     kind: Literal["iterations"] = "iterations"
-    per_step: int = Field(ge=1)
+    per_step: int = Field(ge=1)  # of every method, whatever it costs
 
     def iterations(self, cost: StepCost, steps: int) -> int:
         """The given number, whatever it costs."""
@@ -37,7 +37,7 @@ class Mafs(Spec):
     """Memory-adjusted GFLOPs for the whole stream, shared equally by its steps."""
 
     kind: Literal["mafs"] = "mafs"
-    total: float = Field(PAPER_TOTAL_MAFS, gt=0)
+    total: float = Field(PAPER_TOTAL_MAFS, gt=0)  # GFLOPs times relative memory, for the whole stream
     charged: Literal["as_run", "paper"] = "as_run"  # paper: printed memory, late passes with every iteration
 
     def iterations(self, cost: StepCost, steps: int) -> int:
@@ -57,8 +57,8 @@ class GpuHours(Spec):
     """Hours of one device for the whole stream: plain FLOPs at a share of its peak, without the factor for memory."""
 
     kind: Literal["gpu_hours"] = "gpu_hours"
-    hours: float = Field(gt=0)
-    device: Device
+    hours: float = Field(gt=0)  # for the whole stream, of all devices together
+    device: Device  # whose peak is meant
     utilisation: float = Field(0.4, gt=0, le=1)  # of the dense bf16 peak, while training
 
     def iterations(self, cost: StepCost, steps: int) -> int:

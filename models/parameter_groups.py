@@ -10,8 +10,8 @@ from models.towers import depth_of, tower_of
 class TowerRates(Spec):
     """Factors on the learning rate of each tower; the temperature takes that of neither."""
 
-    image: float = Field(1.0, ge=0)
-    text: float = Field(1.0, ge=0)
+    image: float = Field(1.0, ge=0)  # of the image tower
+    text: float = Field(1.0, ge=0)  # of the text tower
     shared: float = Field(1.0, ge=0)  # logit scale and bias
 
 

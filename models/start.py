@@ -37,8 +37,8 @@ class Scratch(Spec):
 
     kind: Literal["scratch"] = "scratch"
     model: str  # a name OpenCLIP knows, a folder with open_clip_config.json, or `<source>/<folder>`
-    iterations: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
+    iterations: int = Field(ge=1)  # of the training
+    batch_size: int = Field(ge=1)  # image-text pairs per iteration
     update: UpdateSpec
 
     def identity(self) -> str:

@@ -17,7 +17,7 @@ class Reservoir(Policy):
     """
 
     kind: Literal["reservoir"] = "reservoir"
-    size: int = Field(ge=1)
+    size: int = Field(ge=1)  # samples kept
 
     def kept(self, rows: PoolRows, seed: int) -> np.ndarray:
         seen = len(rows.step)

@@ -18,7 +18,7 @@ class Chunked(Ordering):
 
     kind: Literal["chunked"] = "chunked"
     size: int = Field(ge=1)  # concepts per chunk
-    chunks: Literal["shuffled", "round_robin"] = "shuffled"
+    chunks: Literal["shuffled", "round_robin"] = "shuffled"  # all shuffled, or one of each dataset in turn
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:
         chunks_of = [self._chunks(shuffled(dataset, rng)) for dataset in by_dataset(concepts).values()]

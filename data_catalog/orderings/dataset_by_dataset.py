@@ -16,7 +16,7 @@ class DatasetByDataset(Ordering):
     """
 
     kind: Literal["dataset_by_dataset"] = "dataset_by_dataset"
-    datasets: Literal["random", "alphabetical"] | tuple[str, ...] = "random"
+    datasets: Literal["random", "alphabetical"] | tuple[str, ...] = "random"  # their order, or their names in order
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:
         known = by_dataset(concepts)

@@ -19,8 +19,8 @@ class Difficulty(Ordering):
     PLACES = frozenset({"checkpoint", "reference", "pairs"})  # they decide the scores, and these have a digest
 
     kind: Literal["difficulty"] = "difficulty"
-    checkpoint: ScoredBy | Literal["pretrained"] = "pretrained"
-    pairs: int = Field(50, ge=1)
+    checkpoint: ScoredBy | Literal["pretrained"] = "pretrained"  # whose losses count; pretrained: the first weights
+    pairs: int = Field(50, ge=1)  # of each concept
     reference: tuple[str, ...] = ()  # of the pretraining datasets; empty: all of them
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:

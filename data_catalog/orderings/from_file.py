@@ -20,7 +20,7 @@ class FromFile(Ordering):
 
     kind: Literal["from_file"] = "from_file"
     path: str  # .json or .json.gz; also `<source>/<relative path>`
-    shuffle_seed: int | None = None
+    shuffle_seed: int | None = None  # of a shuffle of the file's order; null: as it is
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:
         named = listed_concepts(self.path, read_stream(Path(self.path)), concepts)

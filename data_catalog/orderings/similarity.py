@@ -27,7 +27,7 @@ class Similarity(Ordering):
     PLACES = frozenset({"checkpoint"})  # it decides the embeddings, and these have a digest
 
     kind: Literal["similarity"] = "similarity"
-    checkpoint: ScoredBy | Literal["pretrained"] = "pretrained"
+    checkpoint: ScoredBy | Literal["pretrained"] = "pretrained"  # that embeds the names; pretrained: the first weights
     starts: Literal["all"] | Annotated[int, Field(ge=1)] = "all"  # first concepts tried; a number is drawn at random
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:

@@ -22,7 +22,7 @@ class Sql(Ordering):
     PLACES = frozenset({"query"})
 
     kind: Literal["sql"] = "sql"
-    query: str
+    query: str  # of the catalog
 
     def arrange(self, concepts: Sequence[Concept], rng: np.random.Generator, background: Background) -> list[Concept]:
         streamed = {concept.dataset for concept in concepts}

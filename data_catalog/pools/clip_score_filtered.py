@@ -14,7 +14,7 @@ class ClipScoreFiltered(Policy):
     USES: ClassVar[frozenset[str]] = frozenset({"score"})
 
     kind: Literal["clip_score_filtered"] = "clip_score_filtered"
-    share: float = Field(gt=0, le=1)
+    share: float = Field(gt=0, le=1)  # of the samples, those whose texts fit best
 
     def kept(self, rows: PoolRows, seed: int) -> np.ndarray:
         return best_scored(rows, self.share)

@@ -13,7 +13,7 @@ class Subset(Policy):
     """The same `size` samples of the pool at every step, chosen by the seed, uniform."""
 
     kind: Literal["subset"] = "subset"
-    size: int = Field(ge=1)
+    size: int = Field(ge=1)  # samples kept
 
     def kept(self, rows: PoolRows, seed: int) -> np.ndarray:
         if self.size > len(rows.step):

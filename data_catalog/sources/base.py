@@ -75,7 +75,7 @@ class Source(Spec):
 
     FILE_IS_SAMPLE: ClassVar[bool] = False  # each file is one sample at most: counting files bounds what arrived
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: str = Field(pattern=r"^\w[\w.-]*$")  # of the source: begins the names of its shards
     check: Literal["decode", "index"] = "decode"  # `index`: image bytes are not read before they are trained on
 
     def root(self) -> str:

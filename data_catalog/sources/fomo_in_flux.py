@@ -23,7 +23,7 @@ class FomoInFlux(Source):
 
     kind: Literal["fomo_in_flux"] = "fomo_in_flux"
     name: str = Field("fomo_in_flux", pattern=r"^\w[\w.-]*$")
-    data: Location
+    data: Location  # folder or URL of the images
     metadata: Location | None = None  # the folder of the JSON files, by default `data`
     datasets: tuple[str, ...] | None = None  # by any accepted name; by default all that are there
     resized: bool = False  # use the copies at 224 pixels where the release has them and they are there

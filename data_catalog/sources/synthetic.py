@@ -53,7 +53,7 @@ class Synthetic(Source):
 
     kind: Literal["synthetic"] = "synthetic"
     name: str = Field("demo", pattern=r"^\w[\w.-]*$")
-    seed: int = 0
+    seed: int = 0  # of what is drawn
     pretraining_images: int = Field(5000, ge=1)  # per broad domain
     adaptation_images: int = Field(1400, ge=1)  # per adaptation domain; real digits end at 1,797 less the test images
     test_images: int = Field(300, ge=1, le=1500)  # per domain

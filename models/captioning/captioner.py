@@ -39,11 +39,11 @@ class ImageCaptioner(Captioner, Pretrained):
     kind: Literal["captioner"] = "captioner"
     splits: Annotated[tuple[str, ...], Field(min_length=1)] | None = ("train",)  # nothing else needs their texts
     prompt: str | None = None  # null: a question for models with a chat template, else none
-    max_new_tokens: int = Field(40, ge=1)
-    captions_per_image: int = Field(1, ge=1)
+    max_new_tokens: int = Field(40, ge=1)  # of one text
+    captions_per_image: int = Field(1, ge=1)  # more than one needs a `temperature`
     temperature: float = Field(0.0, ge=0)  # 0: the likeliest word at each place
-    top_p: float = Field(1.0, gt=0, le=1)
-    seed: int = Field(0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)  # share of the likeliest words that are drawn from, with a `temperature`
+    seed: int = Field(0, ge=0)  # of the draws, with a `temperature`
 
     @model_validator(mode="after")
     def _has_several_to_give(self) -> "ImageCaptioner":

@@ -35,8 +35,8 @@ class Fusion(Captioner):
 
     kind: Literal["fusion"] = "fusion"
     splits: Annotated[tuple[str, ...], Field(min_length=1)] | None = ("train",)  # nothing else needs their texts
-    seeds: AnySeeds = Shipped()
-    writer: AnyWriter
+    seeds: AnySeeds = Shipped()  # the drafts that are merged with the class name
+    writer: AnyWriter  # the language model
     prompt: str = "fusion_v1"  # a file in models/captioning/prompts
 
     def id(self) -> str:

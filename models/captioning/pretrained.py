@@ -31,9 +31,9 @@ class Pretrained(Spec):
 
     model: str = Field(min_length=1)  # a folder, or <owner>/<name> on the hub
     revision: str | None = Field(None, pattern=r"^[0-9a-f]{40}$")  # of the hub: the commit; branches move
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # precision of weights and arithmetic
     device: str = "auto"  # changes no text as far as arithmetic allows, so it names nothing
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1)  # images or questions at once
 
     def model_identity(self) -> str:
         """The model's architecture with the digest of its folder, or its name with the commit.

@@ -19,7 +19,7 @@ class Shipped(Spec):
     """Captions that came with the data, by default those from before the benchmark merged them."""
 
     kind: Literal["shipped"] = "shipped"
-    captions: Literal["default", "synthetic", "synthetic_merged"] = "synthetic"
+    captions: Literal["default", "synthetic", "synthetic_merged"] = "synthetic"  # which of them
 
     def id(self) -> str:
         """The kind of caption; its text is in the sample table."""
@@ -35,7 +35,7 @@ class Recorded(Spec):
     """The captions behind the digest of a CaptionRef of the same dataset."""
 
     kind: Literal["recorded"] = "recorded"
-    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")  # of the captions
 
     def id(self) -> str:
         """The digest."""

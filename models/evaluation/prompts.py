@@ -21,6 +21,7 @@ class Prompts(Spec):
     several, the mean of their unit vectors stands for the class.
     """
 
+    # around class names: a named set or a list
     templates: Literal["own", "listed", "simple", "openai"] | tuple[Template, ...] = Field("own", min_length=1)
 
     def given(self) -> tuple[str, ...]:

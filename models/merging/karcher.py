@@ -19,7 +19,7 @@ class Karcher(Spanning):
 
     kind: Literal["karcher"] = "karcher"
     USES_BASE: ClassVar[bool] = False
-    most_iterations: int = Field(100, ge=1)
+    most_iterations: int = Field(100, ge=1)  # of the search for the mean
     tolerance: float = Field(1e-9, gt=0)  # radians that the mean still moves
 
     def coefficients(self, gram: Tensor) -> list[float]:

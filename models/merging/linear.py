@@ -19,7 +19,7 @@ class Linear(Technique):
 
     kind: Literal["linear"] = "linear"
     BY_ROW: ClassVar[bool] = True
-    lines: Lines | None = None
+    lines: Lines | None = None  # a length per layer; null: all alike
 
     def needs_base(self) -> bool:
         """Only where layers go different parts of the way."""

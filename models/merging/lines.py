@@ -8,9 +8,9 @@ from data_catalog.refs import Spec
 class Lines(Spec):
     """From `alpha` at the first block of a tower to `alpha + beta` at its last; `alpha` outside the blocks."""
 
-    alpha: float = 0.5
-    beta: float = 0.5
-    shape: Literal["linear", "quadratic", "sqrt"] = "linear"
+    alpha: float = 0.5  # length at the first block
+    beta: float = 0.5  # what the last block has more
+    shape: Literal["linear", "quadratic", "sqrt"] = "linear"  # of the growth from block to block
 
     def factor(self, place: tuple[str, int, int]) -> float:
         """The length for a tensor at (tower, layer, last layer): blocks are layers 1 to last - 1."""

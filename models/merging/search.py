@@ -67,7 +67,7 @@ class Sampled(Spec):
     """So many random draws, the techniques taking turns; more trials only add to fewer."""
 
     kind: Literal["sampled"] = "sampled"
-    trials: int = Field(ge=1, le=10_000)
+    trials: int = Field(ge=1, le=10_000)  # draws
     techniques: tuple[dict[str, Any], ...] = Field(min_length=1)  # per field a setting, a list, or a range {low, high}
 
     @model_validator(mode="after")

@@ -17,8 +17,8 @@ class TallMasks(Summing):
     """Add up the task vectors where enough experts care."""
 
     kind: Literal["tall_masks"] = "tall_masks"
-    mask_lambda: float = Field(0.4, ge=0)
-    votes: int = Field(0, ge=0)
+    mask_lambda: float = Field(0.4, ge=0)  # how much an expert's own change must outweigh that of the others
+    votes: int = Field(0, ge=0)  # experts that must care; 0: all entries stay
 
     def combine(self, part: Part, found: Found) -> Tensor:
         """The base and the sum where it has the votes."""

@@ -30,8 +30,8 @@ class MergeSpec(Spec):
     """
 
     preset: str | None = None  # see models/merging/presets.py
-    init: Anchor = "ft"
-    deploy: Anchor = "ft"
+    init: Anchor = "ft"  # where an update starts: zs pretrained, ft latest expert, ema running merge
+    deploy: Anchor = "ft"  # what is deployed after it; all: one merge of all experts
     include_zs: bool | None = None  # the pretrained weights are one of those merged; null: of the running merge only
     technique: AnyTechnique = Linear(weights=(0.1, 0.9))  # (expert, running): the paper's w = 0.9 on the old weights
     statistics_samples: int = Field(2048, ge=1)  # draws of each step, for techniques that weigh experts by their data

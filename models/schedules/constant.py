@@ -9,7 +9,7 @@ class Constant(Schedule):
     """The same learning rate throughout, after a warm-up if one is wanted."""
 
     kind: Literal["constant"] = "constant"
-    warmup: Length = 0.0
+    warmup: Length = 0.0  # share of a step's iterations, or from 1 on their number
 
     def lr_scale(self, position: Position) -> float:
         """The multiplier of the peak learning rate at `position`."""

@@ -12,7 +12,7 @@ class Cosine(Schedule):
     """Linear warm-up, then half a cosine down to the floor, the same in every step."""
 
     kind: Literal["cosine"] = "cosine"
-    warmup: Length = 0.1
+    warmup: Length = 0.1  # share of a step's iterations, or from 1 on their number
 
     def peak(self, position: Position) -> float:
         """The multiplier at the end of the warm-up of a step."""

@@ -29,12 +29,12 @@ class Infinite(Schedule):
 
     kind: Literal["infinite"] = "infinite"
     warmup: Length = 0.1  # of the first step, as all lengths but that of annealing
-    cooldown: Length = 0.3
+    cooldown: Length = 0.3  # share of the first step's iterations, or from 1 on their number
     shape: Literal["cosine", "rsqrt"] = "cosine"  # of the cool-down
     constant: float = Field(0.55, gt=0, le=1)  # multiplier of the constant phase: halfway from peak to end
     anneal: Length = 0.2  # of every step that anneals
     end: float = Field(0.1, gt=0, le=1)  # multiplier at the end of annealing
-    anneal_at: Literal["every_step", "last_step", "never"] = "every_step"
+    anneal_at: Literal["every_step", "last_step", "never"] = "every_step"  # the end of which steps
 
     @model_validator(mode="after")
     def _falls(self) -> "Infinite":

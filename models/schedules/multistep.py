@@ -12,9 +12,9 @@ class Multistep(Schedule):
     """A constant rate that is multiplied by `factor` at each milestone of a step."""
 
     kind: Literal["multistep"] = "multistep"
-    warmup: Length = 0.0
+    warmup: Length = 0.0  # share of a step's iterations, or from 1 on their number
     milestones: tuple[Length, ...] = (0.5, 0.75)  # 32 and 48 of 64 thousand iterations in the paper
-    factor: float = Field(0.1, gt=0, lt=1)
+    factor: float = Field(0.1, gt=0, lt=1)  # on the rate, at each milestone
 
     @field_validator("milestones")
     @classmethod

@@ -14,8 +14,8 @@ class Rsqrt(Schedule):
     """Linear warm-up, decay with the root of the iterations, and a linear cool-down to 0, the same in every step."""
 
     kind: Literal["rsqrt"] = "rsqrt"
-    warmup: Length = 0.1
-    cooldown: Length = 0.1
+    warmup: Length = 0.1  # share of a step's iterations, or from 1 on their number
+    cooldown: Length = 0.1  # share of a step's iterations, or from 1 on their number
 
     def peak(self, position: Position, warmup: int, cooldown: int) -> float:
         """The multiplier at the end of a warm-up of `warmup` iterations."""

@@ -22,7 +22,7 @@ class WholeStream(Schedule):
     """`schedule` with all iterations of the stream in place of those of a step; shares are of the stream then."""
 
     kind: Literal["whole_stream"] = "whole_stream"
-    schedule: OneStep = Cosine()
+    schedule: OneStep = Cosine()  # that is stretched over all steps
 
     def lr_scale(self, position: Position) -> float:
         """The multiplier of the peak learning rate; raises ValueError when the number of steps is not known."""

@@ -20,9 +20,9 @@ class Wsd(Schedule):
     """Linear warm-up, the peak for most of a step, and a decay to the floor at its end."""
 
     kind: Literal["wsd"] = "wsd"
-    warmup: Length = 0.1
+    warmup: Length = 0.1  # share of a step's iterations, or from 1 on their number
     cooldown: Length = 0.2  # of the decay: a fifth is enough to match a cosine in Hägele et al., section 4
-    shape: Literal["linear", "cosine", "1-sqrt"] = "1-sqrt"
+    shape: Literal["linear", "cosine", "1-sqrt"] = "1-sqrt"  # of the decay
 
     def lr_scale(self, position: Position) -> float:
         """The multiplier of the peak learning rate at `position`."""

@@ -57,14 +57,14 @@ AnyMethod = Annotated[
 class UpdateSpec(Spec):
     """How one step changes the weights; the defaults are those of FoMo-in-Flux, arXiv 2408.14471, section 4."""
 
-    method: AnyMethod = Finetune()
-    schedule: AnySchedule = Cosine()
-    lr: float = Field(1e-5, gt=0)
-    weight_decay: float = Field(0.2, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float = Field(1.0, gt=0)
+    method: AnyMethod = Finetune()  # which weights change, and what holds them back
+    schedule: AnySchedule = Cosine()  # of the learning rate
+    lr: float = Field(1e-5, gt=0)  # peak learning rate
+    weight_decay: float = Field(0.2, ge=0)  # of AdamW
+    betas: tuple[float, float] = (0.9, 0.999)  # of AdamW
+    clip_norm: float = Field(1.0, gt=0)  # longest gradient, over all parameters
     max_logit_scale: PositiveFloat | Literal["auto"] | None = "auto"  # auto: 100 for softmax losses, else none
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)  # of the contrastive loss
     multi_positive: bool = False  # samples of one class in a batch match each other's texts; off in the paper
     tower_lr: TowerRates = TowerRates()
     layer_decay: float = Field(1.0, gt=0, le=1)  # factor on `lr` per layer towards the input

@@ -23,8 +23,8 @@ Make = Callable[[nn.Linear], Change]
 class Adapted(Method):
     """Train changes of some frozen matrices, and nothing else."""
 
-    places: tuple[Role, ...] = Field(("query", "key", "value", "mlp_second"), min_length=1)  # in every block
-    towers: Literal["image", "text", "both"] = "both"
+    places: tuple[Role, ...] = Field(("query", "key", "value", "mlp_second"), min_length=1)  # matrices, of every block
+    towers: Literal["image", "text", "both"] = "both"  # that change
     train_logit_scale: bool = False  # temperature and bias of the loss too
 
     def prepare(self, model: nn.Module, seed: int) -> nn.Module:

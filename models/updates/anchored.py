@@ -10,7 +10,7 @@ from models.updates.method import Given, Method
 class Anchored(Method):
     """A method with an anchor, which is either the pretrained weights or those the step starts from."""
 
-    anchor: Literal["pretrained", "step_start"] = "pretrained"
+    anchor: Literal["pretrained", "step_start"] = "pretrained"  # what the weights are held to
 
     @property
     def USES(self) -> frozenset[str]:

@@ -26,7 +26,7 @@ class Codyra(InBlocks):
 
     kind: Literal["codyra"] = "codyra"
     places: tuple[Role, ...] = ("query", "key", "value", "attention_output", "mlp_first", "mlp_second")
-    rank: int = Field(16, ge=1)
+    rank: int = Field(16, ge=1)  # most directions of each change
     threshold: float = Field(0.005, ge=0)  # kappa_max: what is taken off each gate per iteration, in the end
     levels: int = Field(50, ge=1)  # stairs from 0 to `threshold`
     dense: float = Field(0.5, ge=0, le=1)  # share of the iterations before the first threshold

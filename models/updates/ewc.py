@@ -26,9 +26,9 @@ class Ewc(Method):
 
     kind: Literal["ewc"] = "ewc"
     USES: ClassVar[frozenset[str]] = frozenset({"memory"})
-    strength: float = Field(1.0, ge=0)  # lambda
+    strength: float = Field(1.0, ge=0)  # of the penalty, lambda in the paper
     gamma: float = Field(1.0, ge=0, le=1)  # share of the former importance that is kept at each step
-    fisher_samples: int = Field(50_000, ge=1)
+    fisher_samples: int = Field(50_000, ge=1)  # draws of a step that its importances come from
 
     def carry(self, model: nn.Module, given: Given) -> Carried:
         """Importance and anchor of the steps before; nothing in the first."""

@@ -24,10 +24,10 @@ class Galore(Method):
     """Train everything, with moments only of what lies in a low-rank subspace of each matrix's gradient."""
 
     kind: Literal["galore"] = "galore"
-    rank: int = Field(8, ge=1)
+    rank: int = Field(8, ge=1)  # of the subspace of each gradient
     refresh_every: int = Field(200, ge=1)  # iterations between two choices of the subspaces
     scale: float = Field(2.0, gt=0)  # alpha in the paper: factor on what the subspace says
-    epsilon: float = Field(1e-6, gt=0)
+    epsilon: float = Field(1e-6, gt=0)  # of AdamW in the subspaces
 
     def name(self) -> str:
         """How tables call the method."""

@@ -20,7 +20,7 @@ class L2Sp(Anchored):
     """Finetune with a penalty on the squared distance to an anchor."""
 
     kind: Literal["l2_sp"] = "l2_sp"
-    alpha: float = Field(0.1, ge=0)  # strength
+    alpha: float = Field(0.1, ge=0)  # strength of the penalty
 
     def carry(self, model: nn.Module, given: Given) -> Carried:
         """The anchor of every parameter that trains."""

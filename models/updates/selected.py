@@ -34,7 +34,7 @@ class Selected(Method):
 class SelectedKind(Selected):
     """Train one kind of parameter wherever it occurs, in one tower or in both."""
 
-    towers: Towers = "both"
+    towers: Towers = "both"  # that train
     train_logit_scale: bool = False  # temperature and bias of the loss too; fixed in FoMo-in-Flux
 
     def name(self) -> str:

@@ -27,9 +27,9 @@ class Si(Method):
 
     kind: Literal["si"] = "si"
     USES: ClassVar[frozenset[str]] = frozenset({"memory"})
-    strength: float = Field(0.5, ge=0)  # c
+    strength: float = Field(0.5, ge=0)  # of the penalty, c in the paper
     damping: float = Field(1.0, gt=0)  # xi, on the scale of a squared change of a weight
-    path: Literal["squared_gradient", "displacement"] = "squared_gradient"
+    path: Literal["squared_gradient", "displacement"] = "squared_gradient"  # displacement: as in the paper
 
     def name(self) -> str:
         """How tables call the method."""

@@ -19,7 +19,7 @@ class Local(Pretrained, Writer):
     """A model by folder or hub name; answers greedily, in batches."""
 
     kind: Literal["local"] = "local"
-    max_new_tokens: int = Field(80, ge=1)
+    max_new_tokens: int = Field(80, ge=1)  # of one answer
 
     def settings(self) -> dict:
         """Precision and batch size can change a word."""

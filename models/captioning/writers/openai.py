@@ -33,13 +33,13 @@ class OpenAI(Writer):
     model: str = Field(min_length=1)  # as the endpoint calls it: a dated name, since others move
     revision: str | None = None  # what else tells the model apart, e.g. the quantisation that a server of yours loaded
     key_variable: str | None = Field(None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")  # environment variable with the key
-    max_new_tokens: int = Field(80, ge=1)
+    max_new_tokens: int = Field(80, ge=1)  # of one answer
     concurrency: int = Field(8, ge=1, le=256)  # per dataset; several may be captioned at once
     retries: int = Field(5, ge=0)  # of one question: on 408, 409, 429, 5xx and broken connections
     pause_seconds: float = Field(1.0, gt=0)  # before the first retry, doubled for each further one
-    timeout_seconds: float = Field(60.0, gt=0)
+    timeout_seconds: float = Field(60.0, gt=0)  # of one question
     price_in: float | None = Field(None, ge=0)  # per million tokens
-    price_out: float | None = Field(None, ge=0)
+    price_out: float | None = Field(None, ge=0)  # per million tokens
 
     @field_validator("base_url")
     @classmethod
