@@ -94,7 +94,7 @@ def find_deployment(url: str, stream: str, config: str | None, wanted: str | Non
     In this order: the one called `wanted`, the one called like the stream, the one whose `config` is the same file,
     the only one. Raises ValueError if that leaves several, or there is none called `wanted`.
     """
-    found = _post(url, "deployments/filter", {"flows": {"name": {"any_": [FLOW]}}, "limit": 200})
+    found = post(url, "deployments/filter", {"flows": {"name": {"any_": [FLOW]}}, "limit": 200})
     by_name = {each["name"]: each for each in found}
     if wanted is not None and wanted not in by_name:
         raise ValueError(f"{FLOW} has no deployment {wanted!r}; there are: {', '.join(sorted(by_name)) or 'none'}")
@@ -135,7 +135,7 @@ def announce(url: str, waiting: Waiting, config: str | None) -> str:
                "sources": [each.source for each in waiting.news if each.is_changed]}  # fmt: skip
     event = {"id": str(waiting.id), "event": EVENT, "occurred": datetime.now(UTC).isoformat(), "payload": payload,
              "resource": {"prefect.resource.id": f"evergreen.stream.{waiting.stream}"}}  # fmt: skip
-    _post(url, "events", [event])
+    post(url, "events", [event])
     return event["id"]
 
 
@@ -143,7 +143,8 @@ def _is_same_file(parameter: object, config: str) -> bool:
     return isinstance(parameter, str) and Path(parameter).resolve() == Path(config).resolve()
 
 
-def _post(url: str, path: str, body: Any) -> Any:
+def post(url: str, path: str, body: Any) -> Any:
+    """What the server answers to a request at `path` of its API; raises ServerRefused."""
     return _asked(url, path, body)[1]
 
 

@@ -271,13 +271,13 @@ class TestAServer:
 
     def test_a_server_that_refuses_says_why(self, url):
         with pytest.raises(ValueError, match="answered 404"):
-            handing_over._post(url, "no-such-place", {})
+            handing_over.post(url, "no-such-place", {})
         with pytest.raises(ValueError, match="no Prefect server answers"):
-            handing_over._post("http://127.0.0.1:9", "events", [])
+            handing_over.post("http://127.0.0.1:9", "events", [])
 
 
 def post(url, path, body):
-    return handing_over._post(url, path, body)
+    return handing_over.post(url, path, body)
 
 
 def get(url, path):
