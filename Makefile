@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 
-.PHONY: help setup demo test prove bench lint ui lock clean
+.PHONY: help setup demo test prove bench docs lint ui lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -35,6 +35,9 @@ bench: setup ## measure data, merging and evaluation against what they must beat
 	$(BIN)/python benchmarks/merging.py --repeats 1
 	$(BIN)/python benchmarks/evaluation.py --repeats 1
 	$(BIN)/python benchmarks/report_page.py
+
+docs: setup ## write the reference of experiment files anew, docs/reference
+	@$(BIN)/python -m flows.reference
 
 lint: setup ## style checks
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
