@@ -1,4 +1,4 @@
-"""What is worth another try; how often, is said by who runs: prefect.yaml for deployments.
+"""What is worth another try; prefect.yaml says how often a deployment tries.
 
 Prefect takes the number and the delays from PREFECT_TASKS_DEFAULT_RETRIES and ..._RETRY_DELAY_SECONDS; a person at a
 terminal is told at once instead.
@@ -21,7 +21,7 @@ OUTSIDE_BY_NAME = {
     "aiohttp.client_exceptions.ClientConnectionError", "botocore.exceptions.HTTPClientError",
     "botocore.exceptions.ConnectionError", "gcsfs.retry.HttpError", "azure.core.exceptions.ServiceRequestError",
 }  # fmt: skip
-UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ESTALE, errno.EREMOTEIO}
+UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ESTALE}
 BUSY = (408, 429)  # and 5xx: answers of a server that may have another one soon
 
 
