@@ -1,38 +1,20 @@
 """What people decide about a living stream: once each, on what is live when it is written, back to the start."""
 
 import multiprocessing
-from types import SimpleNamespace
 
 import pytest
 
 from data_catalog import promotions, store
-from data_catalog.promotions import LiveChanged, Promotion
+from data_catalog.promotions import LiveChanged
 from data_catalog.store import MissingArtifact
-from models import living
 from models.decisions import promote_step, reject_step, roll_back
-
-BACKBONE = "sha256:" + "b" * 64
-
-
-def weights(name: str) -> str:
-    return store.write_bytes(name.encode())
-
-
-def step_of(number: int, started_from: str, follows: int = 0):
-    candidate = SimpleNamespace(digest=weights(f"candidate {number}"), backbone=BACKBONE)
-    return SimpleNamespace(step=number, candidate=candidate, started_from=started_from, follows=follows,
-                           verdict_digest=weights(f"verdict {number}"))  # fmt: skip
+from tests.models.held_steps import begin_pets
 
 
 @pytest.fixture
 def pets(monkeypatch):
-    """A stream with the weights it began with live, and three steps that each started from them."""
-    start = weights("start")
-    promotions.add("pets", Promotion(number=0, deed="start", checkpoint=start, backbone=BACKBONE, by="stream",
-                                     reason="begins", time=""), follows=None)  # fmt: skip
-    steps = [step_of(number, start) for number in range(3)]
-    monkeypatch.setattr(living, "step_at", lambda stream, step: steps[step])
-    return steps
+    """A stream with three held steps, each started from the weights it began with."""
+    return begin_pets(monkeypatch)
 
 
 def told() -> list[tuple]:
