@@ -24,6 +24,7 @@ from flows import (
     cli_report,
     cli_schedule,
     cli_statistics,
+    cli_status,
     cli_streams,
     cli_watch,
     environment,
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
                  cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare, cli_gc,
-                 cli_watch, cli_export, cli_living):  # fmt: skip
+                 cli_watch, cli_export, cli_living, cli_status):  # fmt: skip
     app.add_typer(commands.app)
 
 
@@ -106,29 +107,6 @@ def evaluate(
         show_rows("with the defects of the benchmark's own evaluation", legacy)
     means = [(name.replace("_", " "), value) for name, value in summary.items()]  # a group may be called like one
     typer.echo(", ".join(f"{name} {value:.3f}" for name, value in (*means, *evaluation.groups.items())))
-
-
-@app.command()
-def status(json_output: Json = False) -> None:
-    """Say what this home holds: experiments with their scores, the catalog, the store.
-
-    Example: evergreen status --json
-    """
-    from flows.status import status as look
-    from flows.tables import show_rows
-
-    found = look()
-    if json_output:
-        print_json(found)
-        return
-    for title in ("experiments", "datasets"):
-        if found[title]:
-            show_rows(title, found[title])
-        else:
-            typer.echo(f"no {title} yet; `evergreen demo` makes some")
-    typer.echo(
-        "\n".join(f"{name}: {found[name]}" for name in ("home", "artifacts", "store_megabytes", "unfinished_updates"))
-    )
 
 
 @app.command()

@@ -11,6 +11,7 @@ from data_catalog.settling import Settle
 from data_catalog.sources import AnySource
 from data_catalog.sources.one_dataset import OneDataset
 from flows.experiment import ExperimentConfig, Recipe, StreamSpec, load
+from models.alerting import AlertSpec
 from models.gate import GateSpec
 
 
@@ -35,6 +36,7 @@ class LivingSpec(Spec):
         4320, gt=0, description="so long a deployed run asks about a held step in the UI; null: it does not ask. The "
         "step stays held, and `evergreen promote` and `reject` work, before, meanwhile and after",
     )  # fmt: skip
+    alerts: AlertSpec = AlertSpec()
     keep: KeepSpec = KeepSpec()  # what `evergreen gc` leaves
 
 

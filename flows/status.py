@@ -1,12 +1,15 @@
 """What a home holds, without starting any server."""
 
-from data_catalog import catalog, places, store
+import shutil
+from pathlib import Path
+
+from data_catalog import catalog, places, promotions, store
 from models.evaluation.record import find_record, known_experiments
 from models.evaluation.report import best_recipe
 
 
-def status() -> dict:
-    """Experiments with their best recipe, datasets of the catalog, size of the store, updates that were interrupted."""
+def status_of_home() -> dict:
+    """Experiments with their best recipe, datasets of the catalog, disk, updates that were interrupted."""
     root = places.store_root()
     return {
         "experiments": [_experiment(name) for name in known_experiments()],
@@ -14,8 +17,17 @@ def status() -> dict:
         "home": str(places.home()),
         "artifacts": sum(1 for _ in store.stored_digests()),
         "store_megabytes": round(sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) / 1e6, 1),
+        "free_gigabytes": round(shutil.disk_usage(_nearest(root)).free / 1e9, 1),
         "unfinished_updates": len({path.parent for path in (root / "unfinished").glob("*/*.pt")}),
     }
+
+
+def known_streams(wanted: str | None = None) -> list[str]:
+    """The living streams of the store, or the one that is wanted; raises ValueError if that is none of them."""
+    names = promotions.known_streams()
+    if wanted is not None and wanted not in names:
+        raise ValueError(f"no living stream {wanted!r} has run in this store, there are: {', '.join(names) or 'none'}")
+    return names if wanted is None else [wanted]
 
 
 def only_experiment() -> str:
@@ -27,6 +39,11 @@ def only_experiment() -> str:
             + ("name one" if names else "run one first, e.g. `evergreen demo`")
         )
     return names[0]
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the one above it that there is."""
+    return next(each for each in (folder, *folder.parents) if each.is_dir())
 
 
 def _experiment(name: str) -> dict:

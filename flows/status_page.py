@@ -1,0 +1,97 @@
+"""The status of a living stream as people read it: in the terminal and as a page of a run."""
+
+from data_catalog.durations import ago
+from flows.stream_status import Live, Scheduled, SeenStep, StreamStatus
+
+
+def markdown(status: StreamStatus) -> str:
+    """The page."""
+    parts = [f"# {status.stream}", _bullets(headlines(status))]
+    if status.held:
+        parts += ["## Held for a person", *map(_held, status.held)]
+    if status.newest:
+        head = "| step | arrived | finished | verdict | what became of it |\n|---:|---|---|---|---|"
+        rows = [f"| {step.step} | {_arrived(step)} | {step.finished} | {step.verdict} | {_cell(step.decided)} |"
+                for step in status.newest]  # fmt: skip
+        parts += ["## Last steps", "\n".join([head, *rows])]
+        parts += ["## Last verdicts", _bullets(verdicts(status))]
+    if status.alerts:
+        parts += ["## Last alerts", _bullets(alert_lines(status))]
+    return "\n\n".join(parts) + "\n"
+
+
+def lines(status: StreamStatus) -> list[str]:
+    """The same for a terminal."""
+    parts = [f"{status.stream}", *headlines(status)]
+    parts += [f"step {held.step} is held, decide with: {command}" for held in status.held for command in held.commands]
+    parts += [f"verdict on {line}" for line in verdicts(status)]
+    parts += [f"alert, {line}" for line in alert_lines(status)]
+    return [parts[0], *(f"  {part}" for part in parts[1:])]
+
+
+def headlines(status: StreamStatus) -> list[str]:
+    """What counts first: live, at work, waiting, next."""
+    said = ["live: nothing yet" if status.live is None else _live(status.live), _work(status)]
+    said += [_last_arrival(status.newest[0])] if status.newest else []
+    if (waiting := status.waiting) is not None:
+        said.append(f"waiting: {waiting.verdict}: {waiting.why}")
+    said += [_scheduled(each) for each in status.scheduled]
+    return said + [f"not known, {each}" for each in status.unknown]
+
+
+def verdicts(status: StreamStatus) -> list[str]:
+    """The newest verdicts with their reasons."""
+    return [f"step {step.step}: {step.verdict}, {step.decided}: {'; '.join(step.reasons)}" for step in status.newest]
+
+
+def alert_lines(status: StreamStatus) -> list[str]:
+    """The newest alerts."""
+    return [f"{ago(alert.time)}: {alert.event}: {alert.message}" for alert in status.alerts]
+
+
+def _live(live: Live) -> str:
+    what = "the weights the stream began with" if live.step is None else f"step {live.step}"
+    scores = live.scores and ", ".join(
+        f"{name.replace('_', ' ')} {value:.3f}"
+        for name, value in live.scores.model_dump(exclude={"step"}).items()
+        if value is not None
+    )
+    return f"live: {what} (entry {live.entry}, {live.deed} by {live.by}), {live.checkpoint[:19]}, since " + ", ".join(
+        filter(None, (f"{live.since[:19]} UTC ({ago(live.since)})", scores))
+    )
+
+
+def _work(status: StreamStatus) -> str:
+    done = f"{status.steps} steps are finished"
+    if status.at_work:
+        return f"{done}; a run is at work" + (f" on step {status.open_step}" if status.open_step is not None else "")
+    if status.open_step is not None:
+        return f"{done}; step {status.open_step} was begun and no run is at work: the next run finishes it"
+    return f"{done}; no run is at work"
+
+
+def _last_arrival(step: SeenStep) -> str:
+    return f"last arrival: {_arrived(step)}, step {step.step}, finished {step.finished}"
+
+
+def _arrived(step: SeenStep) -> str:
+    return ", ".join(f"{count} of {name}" for name, count in sorted(step.arrived.items()))
+
+
+def _scheduled(each: Scheduled) -> str:
+    if each.next is not None:
+        return f"next: {each.deployment} at {each.next}" + (" (schedule paused since)" if each.paused else "")
+    return f"next: {each.deployment} runs when asked" + (": its schedule is paused" if each.paused else "")
+
+
+def _held(step: SeenStep) -> str:
+    reasons = _bullets(step.reasons)
+    return f"**Step {step.step}**\n\n{reasons}\n\n" + "\n".join(["```", *step.commands, "```"])
+
+
+def _bullets(said) -> str:
+    return "\n".join(f"- {line}" for line in said)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
