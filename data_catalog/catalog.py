@@ -5,6 +5,7 @@ one writes. Connections are opened for one transaction and closed, so the wait i
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -19,13 +20,14 @@ import duckdb
 
 from data_catalog import catalog_rows, decisions, descent, recorded
 from data_catalog.caption_rows import CaptionRef, CaptionScores
+from data_catalog.disk import DiskFull
 from data_catalog.duplicates import DuplicateGroups
 from data_catalog.exclusions import Exclusions
 from data_catalog.outage import CatalogInUse
 from data_catalog.places import catalog_path
 from data_catalog.recorded import RecordedStream, TrainedStep
 from data_catalog.shards import DatasetRef
-from data_catalog.store_files import make_folder, replacing
+from data_catalog.store_files import make_folder, move_into_place, replacing, scratch_file
 from data_catalog.stream import StreamPlan
 
 log = logging.getLogger(__name__)
@@ -203,7 +205,10 @@ def writing() -> Iterator[duckdb.DuckDBPyConnection]:
     """A transaction on an up-to-date catalog; nothing of it remains if the block fails."""
     path = catalog_path()
     with turn(path, exclusive=True):
-        _back_up_older(path)
+        if path.is_file():
+            _back_up_older(path)
+        else:
+            _make(path)
         with attached(path, WRITABLE) as db:
             db.execute("BEGIN")
             migrate(db, path)
@@ -234,6 +239,11 @@ def attached(path: Path, option: str) -> Iterator[duckdb.DuckDBPyConnection]:
             _attach(db, path, option)
             yield db
         except duckdb.Error as error:
+            if _tells_of_a_full_disk(error):
+                raise DiskFull(
+                    f"no room is left for the catalog {path} ({error}): nothing of this was entered; make room, e.g. "
+                    "with `evergreen gc --all`, and run the same command again"
+                ) from error
             if not _tells_of_damage(error):
                 raise
             raise DamagedCatalog(
@@ -292,6 +302,10 @@ def _wait(path: Path, deadline: float, by_whom: str) -> None:
     time.sleep(0.05)
 
 
+def _tells_of_a_full_disk(error: duckdb.Error) -> bool:
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
 def _tells_of_damage(error: duckdb.Error) -> bool:
     kinds = (duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException)
     return isinstance(error, kinds) or "orrupt database file" in str(error)
@@ -311,10 +325,17 @@ def _version(db: duckdb.DuckDBPyConnection, path: Path) -> int:
     return version
 
 
+def _make(path: Path) -> None:
+    """An empty file of DuckDB's, whole or not at all: one that a full disk cut short could not be opened again."""
+    with scratch_file(path.parent, path.name) as fresh:
+        fresh.unlink()  # DuckDB makes its own
+        with attached(fresh, WRITABLE):
+            pass
+        move_into_place(fresh, path)
+
+
 def _back_up_older(path: Path) -> None:
     """Keep a catalog of an older schema version as it is, before it is migrated."""
-    if not path.is_file():
-        return
     with attached(path, "READ_ONLY") as db:
         version = _version(db, path)
     if not 0 < version < len(MIGRATIONS):

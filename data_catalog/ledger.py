@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data_catalog.disk import DiskFull, room_in
 from data_catalog.places import store_root
 from data_catalog.store_files import make_folder, write_atomically
 from data_catalog.versions import check_known
@@ -87,11 +88,18 @@ def _set_aside(path: Path, torn: bytes) -> None:
 
 def _write(path: Path, added: list[dict]) -> None:
     lines = b"".join(json.dumps({**entry, "format": FORMAT}, sort_keys=True).encode() + b"\n" for entry in added)
-    with open(path, "a+b") as file:
-        file.seek(max(0, path.stat().st_size - 1))
-        file.write(lines if file.read(1) in (b"", b"\n") else b"\n" + lines)
-        file.flush()
-        os.fsync(file.fileno())
+    before = path.stat().st_size if path.is_file() else 0
+    try:
+        with room_in(path.parent), open(path, "a+b", buffering=0) as file:
+            file.seek(max(0, before - 1))
+            text = memoryview(lines if file.read(1) in (b"", b"\n") else b"\n" + lines)
+            while text:  # what does not fit whole is written in part, and the rest raises
+                text = text[file.write(text) :]
+            os.fsync(file.fileno())
+    except DiskFull:
+        if path.is_file():
+            os.truncate(path, before)
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -6,17 +6,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_catalog.disk import room_in
+
 
 @contextlib.contextmanager
 def scratch_file(folder: Path, name: str) -> Iterator[Path]:
-    """An empty temporary file in `folder`, gone after the block unless it was moved."""
+    """An empty temporary file in `folder`, gone after the block unless it was moved; raises DiskFull."""
     make_folder(folder)
-    handle, path = tempfile.mkstemp(prefix=f".{name[:32]}.", dir=folder)
-    os.close(handle)
-    try:
-        yield Path(path)
-    finally:
-        Path(path).unlink(missing_ok=True)
+    with room_in(folder):
+        handle, path = tempfile.mkstemp(prefix=f".{name[:32]}.", dir=folder)
+        os.close(handle)
+        try:
+            yield Path(path)
+        finally:
+            Path(path).unlink(missing_ok=True)
 
 
 def move_into_place(temporary: Path, target: Path) -> None:

@@ -11,13 +11,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
+from data_catalog import disk
+from data_catalog.places import store_root
 from data_catalog.refs import Spec
 from data_catalog.seeds import seed_of
-from data_catalog.store import digest_of, write_table
+from data_catalog.store import digest_of, locate, write_table
 from data_catalog.stream import StepPlan
 from models import clip, decoding, threads
 from models.batches import Replaced, StepBatches
 from models.checkpoints import CheckpointRef, save
+from models.footprint import footprint
 from models.forward import embed
 from models.interruption import HeldSignals
 from models.minibatch import Minibatch
@@ -87,6 +90,7 @@ def update(
         model = spec.method.prepare(bare.train(), seed_of(seed, "method", data.step)).to(device)
         course = Course(set_up(model, spec, _given(job, batches, device)))
         saved = SavedStates(_key(job, device, snapshots_at))
+        _require_room(job, course, saved, len(snapshots_at))
         if (state := saved.latest()) is not None:
             course.restore(state)
         clock = SaveClock(save_every_seconds, save_every_iterations)
@@ -98,6 +102,15 @@ def update(
         raise KeyboardInterrupt("a signal came outside the main thread")  # inside, leaving the block delivered it
     saved.remove()
     return expert
+
+
+def _require_room(job: _Job, course: Course, saved: SavedStates, snapshots: int) -> None:
+    """Raise DiskFull unless the step fits on the disk; a step that is gone on with has some of it already."""
+    method, model = job.spec.method, course.run.model
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    weights = locate(job.init.digest).stat().st_size
+    found = footprint(course.state(), trained, weights, snapshots, "memory" in method.USES)
+    disk.require_room(found.peak - saved.size(), found.left, store_root(), f"the update of step {job.data.step}")
 
 
 def _is_done(course: Course, data: StepPlan) -> bool:

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import IO
 
 import torch
 
@@ -27,8 +28,8 @@ class SavedStates:
 
     def save(self, state: dict, iteration: int) -> None:
         """Store `state` after `iteration` iterations and drop all but the last two."""
-        with replacing(self.folder / f"{iteration:08d}.pt") as temporary:
-            torch.save(state, temporary)
+        with replacing(self.folder / f"{iteration:08d}.pt") as temporary, open(temporary, "wb") as file:
+            _write(state, file)
         for old in self._paths()[KEPT:]:
             old.unlink(missing_ok=True)
 
@@ -44,6 +45,10 @@ class SavedStates:
     def remove(self) -> None:
         """Forget the step, which is done."""
         shutil.rmtree(self.folder, ignore_errors=not self.folder.exists())  # with what a kill left half-written
+
+    def size(self) -> int:
+        """The bytes of the states there are."""
+        return sum(path.stat().st_size for path in self._paths())
 
     def _paths(self) -> list[Path]:
         """Newest first."""
@@ -70,6 +75,16 @@ class SaveClock:
     def saved(self, seconds: float) -> None:
         """A save that took `seconds` was just done."""
         self._last, self._cost, self._since = time.monotonic(), seconds, 0
+
+
+def _write(state: dict, file: IO[bytes]) -> None:
+    """Raises the OSError of a file that cannot be written, which torch hides behind one of its own."""
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
 
 
 def _count(text: str | None) -> int | None:
