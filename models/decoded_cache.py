@@ -33,6 +33,7 @@ class DecodedCache:
         self._folder = root / f"{size}-{'squash' if squash else 'crop'}-{decoding.REVISION}"
         with _naming(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
+            (self._folder / "index").touch()  # housekeeping goes by when it was last used
         self._size, self._bytes, self._lock = size, 3 * size * size, threading.Lock()
         self._slots: dict[str, tuple[int, int]] = {}  # hash -> number of its record, checksum
         self._known = 0  # entries read so far
