@@ -30,8 +30,8 @@ def champion(history: Sequence[Promotion]) -> Promotion | None:
 def ancestors(stream: str, history: Sequence[Promotion], entry: Promotion, most: int = 20) -> list[Promotion]:
     """The versions that the weights of `entry` were trained on from, the nearest first, at most `most`."""
     found: list[Promotion] = []
-    entry = brought_by(history, entry)
+    entry, steps = brought_by(history, entry), living.finished(stream)
     while entry.step is not None and len(found) < most:
-        entry = brought_by(history, history[living.step_at(stream, entry.step).follows])
+        entry = brought_by(history, history[living.load_step(steps[entry.step]).follows])
         found.append(entry)
     return found
