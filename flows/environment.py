@@ -30,6 +30,7 @@ QUIET = {  # the stages' own lines still reach the run's page: only the console 
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes of 190 MB each
 }
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}  # a server that is down holds a run up for seconds, not minutes
 
 
 def open_home() -> None:
@@ -45,5 +46,5 @@ def configure() -> None:
             os.environ[name] = os.path.abspath(os.environ[name])  # a child process may run in another folder
     os.environ["EVERGREEN_HOME"] = str(home())
     places = {"PREFECT_HOME": str(home() / "prefect"), "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow.db'}"}
-    for name, value in (places | SILENT | RECORDING | QUIET).items():
+    for name, value in (places | SILENT | RECORDING | QUIET | PATIENCE).items():
         os.environ.setdefault(name, value)
