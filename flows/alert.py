@@ -28,13 +28,22 @@ class Alerted(Spec):
 @flow(name="alert", flow_run_name="{event} {stream}")
 def alert(
     event: Event,
-    stream: Annotated[str, Field(description="name of the living stream", examples=["living"])],
-    message: Annotated[str, Field(description="what happened, in a sentence")],
-    id: Annotated[str | None, Field(description="of the event: what was told of once is not told of again")] = None,
+    stream: Annotated[str, Field(examples=["living"])],
+    message: str,
+    id: str | None = None,
     step: Annotated[int | None, Field(ge=0)] = None,
-    run: Annotated[str | None, Field(description="id of the flow run that failed")] = None,
+    run: str | None = None,
 ) -> Alerted:
-    """Keep an alert in the store, show it, and send it once through the block that EVERGREEN_ALERT_BLOCK names."""
+    """Keep an alert in the store, show it, and send it once through the block that EVERGREEN_ALERT_BLOCK names.
+
+    Args:
+        event: What kind of thing happened.
+        stream: Name of the living stream.
+        message: What happened, in a sentence.
+        id: Of the event: what was told of once is not told of again.
+        step: Number of the step it is about.
+        run: Id of the flow run that failed.
+    """
     open_home()
     told = _alert(event, stream, message, id, step, run)
     is_new = bool(alerts.enter([told]))

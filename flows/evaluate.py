@@ -41,11 +41,15 @@ def evaluate(
 ) -> Evaluation:
     """Score `checkpoint` as the experiment `config` scores its own.
 
-    `checkpoint`: `pretrained`, the digest of any weights of the experiment's backbone in the store, or
-    `<recipe>/<step>` for what the last run of the experiment deployed after that step; of a living stream also `live`,
-    and all that has arrived by now is scored. `whole`: on whole sets, where
-    the experiment scores steps on subsets. `profile`: paper adds what the benchmark's own evaluation would have said
-    of whole sets; raises ValueError where other images than test images are scored.
+    Of a living stream, all that has arrived by now is scored.
+
+    Args:
+        config: An experiment or a living stream, or the path of its YAML file.
+        checkpoint: `pretrained`, the digest of any weights of the experiment's backbone in the store, or
+            `<recipe>/<step>` for what the last run deployed after that step; of a living stream also `live`.
+        whole: On whole sets, where the experiment scores steps on subsets.
+        profile: paper adds what the benchmark's own evaluation would have said of whole sets; raises ValueError where
+            other images than test images are scored.
     """
     open_home()  # a worker's process has no command before it that did
     experiment = given(config)

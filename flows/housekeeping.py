@@ -1,5 +1,7 @@
 """Housekeeping as a flow, for a schedule: what `evergreen gc` does."""
 
+from typing import Annotated
+
 import yaml
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -19,15 +21,15 @@ ROWS = 50  # of what goes, in the artifact
 
 @flow(name="housekeeping")
 def housekeeping(
-    config: str | None = Field(
-        None, description="a living stream's file; empty: every stream, by what it ran under last",
-        examples=["flows/configs/living.yaml"],
-    ),
-    dry_run: bool = Field(False, description="only say what would go"),
-) -> Housekeeping:  # fmt: skip
+    config: Annotated[str | None, Field(examples=["flows/configs/living.yaml"])] = None, dry_run: bool = False
+) -> Housekeeping:
     """Delete what the retention rules of living streams let go, and caches that were long not used.
 
     Safe beside running flows. What goes is made again when it is asked for.
+
+    Args:
+        config: A living stream's file; empty: every stream, by what it ran under last.
+        dry_run: Only say what would go.
     """
     open_home()
     done = keep_house(policies_of(config), dry_run)

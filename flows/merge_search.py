@@ -20,7 +20,7 @@ from flows.preparing import Prepared, prepare
 from models.checkpoints import CheckpointRef
 from models.evaluation.record import ExperimentRecord, RecipeRecord, find_record, run_name
 from models.merging import AnyTechnique
-from models.merging.search import AnySearch, check_number, default_search
+from models.merging.search import AnySearch, Grid, Sampled, check_number, default_search
 from models.merging.temporal import History, MergeSpec
 from models.merging.trials import SearchReport, Trial, trials, validated
 from tasks.evaluate import evaluate_candidates
@@ -36,7 +36,7 @@ def merge_search(
     config: GivenExperiment,
     recipe: Annotated[str | None, Field(examples=["merged"])] = None,
     step: Annotated[int | None, Field(ge=0, examples=[4])] = None,
-    search: Annotated[str | AnySearch | None, Field(examples=["search.yaml"])] = None,
+    search: Annotated[str | Grid | Sampled | None, Field(examples=["search.yaml"])] = None,
     over: Over | None = None,
     seed: GivenSeed = None,
 ) -> SearchReport:
