@@ -39,6 +39,7 @@ class Waiting(Spec):
     stream: str
     verdict: Literal["start", "wait", "nothing new", "at work"]
     why: str
+    unfinished: int | None = None  # the step that was begun, if one was
     now: bool = False  # whether the step is to be taken however few samples there are
     id: uuid.UUID  # of the stream, its next step and what is there: equal for equal data
     files: int = Field(ge=0)  # new ones
@@ -60,8 +61,9 @@ def look(config: LivingConfig) -> Waiting:
         verdict, why, now = "start", f"step {opened.step} was begun and not finished", False
     else:
         verdict, why, now = _judged(config, news, few)
-    return Waiting(stream=config.name, verdict=verdict, why=why, now=now, id=_id(config.name, news, now),
-                   files=files, settling=settling, news=news)  # fmt: skip
+    unfinished = opened.step if opened else None
+    return Waiting(stream=config.name, verdict=verdict, why=why, unfinished=unfinished, now=now,
+                   id=_id(config.name, news, now), files=files, settling=settling, news=news)  # fmt: skip
 
 
 def lock_of(stream: str) -> Path:
@@ -121,8 +123,7 @@ def _quiet_seconds(config: LivingConfig, news: Sequence[News]) -> float:
 
 
 def _id(stream: str, news: Sequence[News], now: bool) -> uuid.UUID:
-    opened = living.begun(stream)
-    there = [len(living.finished(stream)), opened is not None, now, [each.digest for each in news]]
+    there = [len(living.finished(stream)), now, [each.digest for each in news]]
     return uuid.uuid5(NAMESPACE, json.dumps([stream, *there]))
 
 

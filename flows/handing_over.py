@@ -24,6 +24,7 @@ FLOW = "living-stream"
 FAILED = ("FAILED", "CRASHED", "CANCELLED")
 BUSY = (429, 503)
 PAUSES = (0.2, 0.5, 1, 2, 4)  # seconds; what is asked for twice is done once
+LOST_SECONDS = 600  # from the start of a run to when it holds the lock of its stream, at the longest
 ATTEMPTS = 3  # runs for the same data, if the ones before failed
 
 
@@ -63,7 +64,7 @@ def watch_once(
         if found is not None:
             run = hand_over(url, found, waiting, path or config.model_dump(mode="json"))
             return Watched(waiting=waiting, did="handed over" if run.is_new else "nothing", run=run)
-    elif deployment is not None:
+    elif deployment:
         raise ValueError(
             f"no Prefect server runs that has the deployment {deployment!r}: start it, or set PREFECT_API_URL"
         )
@@ -96,7 +97,7 @@ def find_deployment(url: str, stream: str, config: str | None, wanted: str | Non
     """
     found = post(url, "deployments/filter", {"flows": {"name": {"any_": [FLOW]}}, "limit": 200})
     by_name = {each["name"]: each for each in found}
-    if wanted is not None and wanted not in by_name:
+    if wanted and wanted not in by_name:
         raise ValueError(f"{FLOW} has no deployment {wanted!r}; there are: {', '.join(sorted(by_name)) or 'none'}")
     if chosen := by_name.get(wanted or stream):
         return chosen
@@ -113,13 +114,14 @@ def find_deployment(url: str, stream: str, config: str | None, wanted: str | Non
 def hand_over(url: str, deployment: dict, waiting: Waiting, config: str | dict) -> HandedOver:
     """Ask for the run that takes the step, once for the same data: who asks again is told of the same run.
 
-    A run that failed is asked for anew, up to three times; then raises ValueError.
+    A run that failed, or was lost with its machine, is asked for anew, up to three times; then raises ValueError.
     """
     for attempt in range(ATTEMPTS):
         body = {"parameters": {"config": config, "now": waiting.now}, "tags": [f"stream:{waiting.stream}"],
-                "idempotency_key": f"{waiting.id}-{attempt}", "state": {"type": "SCHEDULED"}}  # fmt: skip
+                "idempotency_key": f"{waiting.id}-{waiting.unfinished}-{attempt}",
+                "state": {"type": "SCHEDULED"}}  # fmt: skip
         status, run = _asked(url, f"deployments/{deployment['id']}/create_flow_run", body)
-        if run["state_type"] not in FAILED:
+        if run["state_type"] not in FAILED and not _is_lost(run):
             return HandedOver(deployment=f"{FLOW}/{deployment['name']}", run=run["id"], state=run["state_name"],
                               is_new=status == 201)  # fmt: skip
     raise ValueError(
@@ -137,6 +139,13 @@ def announce(url: str, waiting: Waiting, config: str | None) -> str:
              "resource": {"prefect.resource.id": f"evergreen.stream.{waiting.stream}"}}  # fmt: skip
     post(url, "events", [event])
     return event["id"]
+
+
+def _is_lost(run: dict) -> bool:
+    """Whether a run that is said to be at work for long cannot be: it would hold the lock of the stream by now."""
+    if run["state_type"] != "RUNNING" or not run["start_time"]:
+        return False
+    return (datetime.now(UTC) - datetime.fromisoformat(run["start_time"])).total_seconds() > LOST_SECONDS
 
 
 def _is_same_file(parameter: object, config: str) -> bool:

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from flows.living import living_stream
+from flows.watch import watch
 from tests.flows.living_streams import living_config, put, raw_living
 
 pytestmark = pytest.mark.usefixtures("prefect_backend")
@@ -32,7 +33,9 @@ def test_a_stream_begins_with_what_is_whole_and_survives_what_is_not(tmp_path):
     put(inbox, 0)
     assert living_stream(config).did == "nothing new"  # changed after the marker, or in folders without
     (inbox / "done").touch()
-    assert living_stream(config).did == "step"
+    watched = watch(config)  # the flow of a schedule, without a deployment that would take the step
+    assert (watched.did, watched.outcome["did"]) == ("ran", "step")
+    assert watch(config).waiting.verdict == "nothing new"
 
     shutil.move(inbox, tmp_path / "unmounted")
     with pytest.raises(ValueError, match="samples of COLOURS, and now"):

@@ -245,6 +245,14 @@ class TestAServer:
         put(inbox, 1)  # other data are tried anew
         assert hand_over(url, deployment, look(fed_by(inbox)), "living.yaml").is_new
 
+    def test_a_run_that_is_said_to_run_but_holds_no_lock_is_asked_for_anew(self, inbox, url, deploy, monkeypatch):
+        deployment, waiting = deploy("colours"), look(fed_by(inbox))
+        lost = hand_over(url, deployment, waiting, "living.yaml")
+        post(url, f"flow_runs/{lost.run}/set_state", {"state": {"type": "RUNNING"}, "force": True})
+        assert hand_over(url, deployment, waiting, "living.yaml").run == lost.run
+        monkeypatch.setattr(handing_over, "LOST_SECONDS", -1)
+        assert hand_over(url, deployment, waiting, "living.yaml").run != lost.run
+
     def test_the_deployment_is_the_one_named_the_streams_own_or_the_only_one(self, url, deploy):
         assert find_deployment(url, "colours", None) is None
         deploy("any")
