@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from datetime import datetime
 
-from data_catalog import ledger, promotions, recorded, store
+from data_catalog import descent, ledger, promotions, recorded, store
 from data_catalog.places import results_root, store_root
 from data_catalog.refs import Spec
 from data_catalog.retention import KeepSpec
@@ -67,10 +67,12 @@ class Needs:
 
     def _of_the_catalog(self) -> None:
         for what, fact in recorded.standing():
-            stream = fact["name"].rpartition("-seed")[0] if what == "stream" else None
+            stream = fact["name"].rpartition("-seed")[0] if what in ("stream", "step") else None
             if stream in self.policies:  # its steps have a rule of their own; what made the first weights has none
-                before = [step["step_plan"] for step in fact["steps"] if step["step"] < 0]
-                fact = {"plan": fact["plan"], "exclusions": fact["exclusions"], "before": before}
+                fact = {"arrival": fact["arrival"], "starts": fact["starts"]} if what == "step" else {
+                    "plan": fact["plan"], "exclusions": fact["exclusions"],
+                    "before": [step["step_plan"] for step in fact["steps"] if step["step"] < 0],
+                }  # fmt: skip
             self.need(_digests(json.dumps(fact)), "the catalog")
 
     def _of_results(self) -> None:
@@ -112,6 +114,9 @@ class _StreamNeeds:
         entries = promotions.entries(self.stream)
         verdicts = (entry.verdict for entry in entries if entry.verdict)
         self.needs.need({*verdicts, *(entry.backbone for entry in entries)}, f"the ledger of {self.stream}")
+        self.needs.need(
+            _trained_on(entries[0].checkpoint) if entries else (), f"lineage of what {self.stream} began with"
+        )
         once = {entry.checkpoint: entry for entry in entries if entry.deed != "reject"}  # the last one of each
         for rank, entry in enumerate(sorted(once.values(), key=lambda entry: -entry.number)):
             where = "began with" if entry.step is None else f"step {entry.step}"
@@ -168,6 +173,12 @@ def to_go_on(step: LivingStep) -> set[str]:
         found |= {memory.digest, memory.anchor.digest}
     statistics = step.history.statistics.get(step.candidate.digest)
     return found | ({statistics.digest} if statistics else set())
+
+
+def _trained_on(checkpoint: str) -> set[str]:
+    """The plans of all updates that a checkpoint descends from."""
+    origins = (origin for digest in descent.family([checkpoint]) for origin in store.origins(digest))
+    return {origin["step_plan"] for origin in origins if origin.get("step_plan")}
 
 
 def _weights(step: LivingStep) -> set[str]:

@@ -111,6 +111,14 @@ def test_what_is_live_and_was_live_stays_and_what_never_was_goes(life):
     assert not stays("candidate pets 1") and not stays("expert pets 0") and not stays("expert pets 1")
 
 
+def test_what_the_first_weights_were_trained_on_stays_known(life):
+    store.write_bytes(b"start", made_by="update", init=store.digest_of(b"random"), step_plan=put("drawn before"))
+    store.write_bytes(b"random", made_by="update", step_plan=put("drawn long before"))
+    life.step()
+    keep_house({"pets": BARE})
+    assert stays("drawn before") and stays("drawn long before")
+
+
 def test_every_rule_decides_about_its_own(life):
     for _ in range(3):
         life.step()
