@@ -71,12 +71,7 @@ def record_stream(
     `exclusions`: what it was planned without. Updates that led to the weights the stream began with are recorded as
     steps -1, -2, ... of a recipe called `start`.
     """
-    before = descent.updates_before([digest for step in steps for digest in (step.checkpoint, step.deployed) if digest])
-    starts = [
-        TrainedStep(recipe=START, step=-number, step_plan=step_plan, checkpoint=checkpoint)
-        for number, (step_plan, checkpoint) in enumerate(before, start=1)
-    ]
-    ordered = tuple(sorted([*steps, *starts], key=lambda step: (step.recipe, step.step)))
+    ordered = tuple(sorted([*steps, *starts_of(steps)], key=lambda step: (step.recipe, step.step)))
     fact = RecordedStream(name=name, plan=plan, steps=ordered, exclusions=tuple(exclusions))
     is_news = recorded.remember([fact])
     if not is_news and _recorded_stream(name) == (plan.digest, ordered):
@@ -84,6 +79,15 @@ def record_stream(
     with writing() as db:
         catalog_rows.replace_stream(db, fact)
     return True
+
+
+def starts_of(steps: Sequence[TrainedStep]) -> tuple[TrainedStep, ...]:
+    """The updates before a stream, as steps -1, -2, ... of a recipe of their own."""
+    before = descent.updates_before([digest for step in steps for digest in (step.checkpoint, step.deployed) if digest])
+    return tuple(
+        TrainedStep(recipe=START, step=-number, step_plan=step_plan, checkpoint=checkpoint)
+        for number, (step_plan, checkpoint) in enumerate(before, start=1)
+    )
 
 
 def record_duplicates(groups: DuplicateGroups) -> bool:

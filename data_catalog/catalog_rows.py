@@ -10,7 +10,7 @@ from data_catalog import descent, store, stream
 from data_catalog.caption_rows import CAME_ALONG, GIVEN, CaptionRef, CaptionScores, Origin, Texts, caption_rows, flat
 from data_catalog.decisions import Decision
 from data_catalog.duplicates import DuplicateGroups
-from data_catalog.recorded import RecordedStream, TrainedStep, What
+from data_catalog.recorded import RecordedStep, RecordedStream, TrainedStep, What
 from data_catalog.shards import DatasetRef, facts
 
 SAID = ("text", "caption_kind", "captioner", "marked")  # of a draw, in a step plan
@@ -112,6 +112,30 @@ def replace_stream(db: Connection, recorded: RecordedStream) -> None:
     _add_descent(db, recorded.steps)
 
 
+def add_step(db: Connection, recorded: RecordedStep) -> None:
+    """One step of a stream without an end, beside those before it: what came with it, what it drew, its weights."""
+    name, step = recorded.name, recorded.step
+    _clear(db, name, "name", "streams")
+    db.execute(
+        "INSERT INTO streams VALUES (?, ?, ?, ?)", [name, recorded.plan, recorded.steps, recorded.pretraining_samples]
+    )
+    db.execute("DELETE FROM stream_members WHERE stream = ? AND step = ?", [name, step.step])
+    db.execute(
+        "INSERT INTO stream_members SELECT ?, ?, regexp_replace(key, '#[0-9a-f]*$', '') FROM read_parquet(?)",
+        [name, step.step, _file(recorded.arrival)],
+    )  # a key is an id, # and the hash of the content
+    for each in (*recorded.starts, step):
+        _add_draws(db, each.step_plan)
+        place = [name, each.recipe, each.step]
+        db.execute("DELETE FROM steps WHERE stream = ? AND recipe = ? AND step = ?", place)
+        db.execute(
+            "INSERT INTO steps BY NAME SELECT ? AS stream, ? AS recipe, ? AS step, ? AS step_plan, ? AS checkpoint, "
+            "? AS deployed",
+            [*place, each.step_plan, each.checkpoint, each.deployed],
+        )
+    _add_younger(db, [digest for digest in (step.checkpoint, step.deployed) if digest])
+
+
 def add_decisions(db: Connection, made: list[Decision]) -> None:
     """The decisions of the ledger that the catalog lacks."""
     known = db.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchall()[0][0]
@@ -139,6 +163,7 @@ ENTER: dict[What, Callable[[Connection, Any], None]] = {
     "scores": add_scores,
     "duplicates": add_duplicates,
     "stream": replace_stream,
+    "step": add_step,
 }
 
 
@@ -191,6 +216,19 @@ def _add_descent(db: Connection, steps: tuple[TrainedStep, ...]) -> None:
             names = pa.table({"checkpoint": list(known)})
             _insert(db, f"DELETE FROM checkpoint_{table} WHERE checkpoint IN (FROM rows)", names, [])
             _insert(db, f"INSERT INTO checkpoint_{table} FROM rows", rows, [])
+
+
+def _add_younger(db: Connection, checkpoints: list[str]) -> None:
+    """From which weights checkpoints descend that come after those the catalog knows."""
+    rows = db.execute("SELECT checkpoint FROM checkpoint_ancestors WHERE distance = 0").fetchall()
+    found = descent.family(checkpoints, {digest for (digest,) in rows})
+    _insert(db, "INSERT INTO checkpoint_parents FROM rows", descent.parent_rows(found), [])
+    for child, parents in found.items():
+        db.execute(
+            "INSERT INTO checkpoint_ancestors SELECT ?, ancestor, min(distance) + 1 FROM checkpoint_ancestors "
+            "WHERE checkpoint IN (SELECT unnest(?::VARCHAR[])) GROUP BY ancestor UNION ALL SELECT ?, ?, 0",
+            [child, sorted({digest for digest, _ in parents}), child, child],
+        )
 
 
 def _insert(db: Connection, query: str, rows: pa.Table, parameters: list) -> None:

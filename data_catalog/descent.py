@@ -1,7 +1,7 @@
 """Which weights were made from which, as the manifests of the store say."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -29,15 +29,18 @@ def parents(checkpoint: str) -> set[tuple[str, str]]:
     return {(digest, role) for digest, role in found if digest != checkpoint}
 
 
-def family(checkpoints: Iterable[str]) -> dict[str, set[tuple[str, str]]]:
-    """These checkpoints and all they descend from, each with its parents; parents come before their children."""
+def family(checkpoints: Iterable[str], known: Collection[str] = ()) -> dict[str, set[tuple[str, str]]]:
+    """These checkpoints and all they descend from, each with its parents; parents come before their children.
+
+    `known` ones and what lies beyond them are left out.
+    """
     found: dict[str, set[tuple[str, str]]] = {}
-    waiting, opened = [*checkpoints], {}
+    waiting, opened = [digest for digest in checkpoints if digest not in known], {}
     while waiting:
         digest = waiting[-1]
         if digest not in opened:
             opened[digest] = parents(digest)
-            waiting += sorted({parent for parent, _ in opened[digest]} - opened.keys())
+            waiting += sorted({parent for parent, _ in opened[digest]} - opened.keys() - {*known})
         else:
             waiting.pop()
             found.setdefault(digest, opened[digest])

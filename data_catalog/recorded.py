@@ -34,15 +34,28 @@ class RecordedStream(Spec):
     exclusions: tuple[Exclusions, ...] = ()  # what it was planned without
 
 
-Fact = DatasetRef | CaptionRef | CaptionScores | DuplicateGroups | RecordedStream
+class RecordedStep(Spec):
+    """One step of a stream without an end; each has an entry of its own, so that the n-th costs what the first did."""
+
+    name: str  # of the stream
+    step: TrainedStep
+    arrival: str  # digest of the table of the samples that came with it
+    plan: str  # digest of the plan of the stream until this step
+    steps: int  # so many are in it
+    pretraining_samples: int
+    starts: tuple[TrainedStep, ...] = ()  # of the first step: updates that led to the weights the stream began with
+
+
+Fact = DatasetRef | CaptionRef | CaptionScores | DuplicateGroups | RecordedStream | RecordedStep
 TYPES: dict[str, type[Fact]] = {
     "samples": DatasetRef,
     "captions": CaptionRef,
     "scores": CaptionScores,
     "duplicates": DuplicateGroups,
     "stream": RecordedStream,
+    "step": RecordedStep,
 }
-What = Literal["samples", "captions", "scores", "duplicates", "stream"]
+What = Literal["samples", "captions", "scores", "duplicates", "stream", "step"]
 
 
 def what(fact: Fact) -> What:
@@ -82,4 +95,6 @@ def _standing(entries: list[dict]) -> dict[tuple, dict]:
 
 def _key(word: What, name: str, fact: dict) -> tuple:
     """Under which a later fact takes the place of an earlier one."""
+    if word == "step":
+        return word, name, fact["step"]["recipe"], fact["step"]["step"]
     return (word, name) if word in ("samples", "stream") else (word, name, fact["digest"])
