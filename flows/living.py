@@ -29,7 +29,7 @@ from flows.scored_sets import name_in_reports
 from models import living
 from models.checkpoints import CheckpointRef
 from models.evaluation.scores import EvalReport
-from models.gate import Outcome, Roles, judge
+from models.gate import Outcome, Roles, judge, refuse_unknown
 from models.living import BegunStep, LivingStep
 from models.merging.temporal import History, warn_of_growth
 from tasks.compose import compose_step
@@ -108,6 +108,7 @@ def open_step(stream: LivingConfig, now: bool) -> BegunStep | Arrival | None:
     if not now and not _is_enough(stream, arrival):
         return arrival
     prepared = prepare_step(stream, ingested, material, twins, start, [*earlier, arrival])
+    refuse_unknown(stream.living.gate, {some.name: some for some in prepared.eval_sets}, prepared.scored.means.groups)
     begun = BegunStep(
         step=len(earlier), arrival=arrival,
         prepared=store.write_bytes(prepared.model_dump_json().encode(), kind="prepared step", stream=stream.name),

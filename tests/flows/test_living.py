@@ -153,6 +153,12 @@ def test_streams_without_an_end_are_not_run_as_experiments(inbox):
     assert promotions.entries("colours") == []
 
 
+def test_a_gate_that_names_a_set_there_is_not_is_refused_before_anything_is_trained(inbox):
+    with pytest.raises(ValueError, match=r"`gate.floors` names COLORS, which is not scored: COLOURS, SHAPES"):
+        living_stream(living_config(inbox, **gate(floors={"COLORS": 0.5})))
+    assert living.begun("colours") is None
+
+
 def test_the_verdict_is_stored_where_the_ledger_says(inbox):
     living_stream(living_config(inbox))
     entry = promotions.live("colours")
