@@ -9,6 +9,7 @@ from models.train import Expert
 from models.updates import UpdateSpec
 from models.updates.memory import MemoryRef
 from tasks.caching import cached
+from tasks.device import alone_on_the_device
 from tasks.progress import progress_of
 
 
@@ -45,7 +46,7 @@ def update_weights(
 
     `pretrained`, `memory` and `steps`, those of the stream, are given to methods and schedules that use them alone.
     """
-    with progress_of(f"update {recipe} step {data.step}", samples=data.batch_size) as progress:
+    with alone_on_the_device(), progress_of(f"update {recipe} step {data.step}", samples=data.batch_size) as progress:
         return train.update(init, data, spec, seed, pretrained, memory, steps, progress)
 
 
@@ -66,5 +67,5 @@ def update_with_snapshots(
     It is a stage of its own, so that updates nobody looks into keep the keys of their results. Its revision is that of
     `update_weights`.
     """
-    with progress_of(f"update {recipe} step {data.step}", samples=data.batch_size) as progress:
+    with alone_on_the_device(), progress_of(f"update {recipe} step {data.step}", samples=data.batch_size) as progress:
         return train.update(init, data, spec, seed, pretrained, memory, steps, progress, snapshots_at=snapshots_at)
