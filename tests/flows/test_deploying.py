@@ -1,5 +1,6 @@
 """What prefect.yaml declares fits the flows, explains itself in the UI, and starts nothing unasked."""
 
+import functools
 import importlib
 import json
 import re
@@ -25,9 +26,14 @@ def flow_of(deployment: dict):
 
 def form_of(deployment: dict) -> dict:
     """The schema that Prefect makes its form of."""
+    return form_at(deployment["entrypoint"])
+
+
+@functools.cache
+def form_at(entrypoint: str) -> dict:
     from prefect.utilities.callables import parameter_schema
 
-    return parameter_schema(flow_of(deployment)).model_dump()
+    return parameter_schema(flow_of({"entrypoint": entrypoint})).model_dump()
 
 
 each_deployment = pytest.mark.parametrize("deployment", DECLARED, ids=lambda each: each["entrypoint"])
