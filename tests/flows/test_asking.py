@@ -127,6 +127,8 @@ def test_an_answer_over_weights_that_went_live_since_fails_and_says_why(pets):
 def test_the_flows_of_the_buttons_enter_a_decision_once_and_show_it(pets, monkeypatch):
     shown = []
     monkeypatch.setattr(promotion, "register", shown.append)
+    for view in ("tell_of", "show_status"):  # have tests of their own, with real steps
+        monkeypatch.setattr(promotion, view, lambda *_: None, raising=False)
     entry = promotion.promote("pets", 2, "good")
     assert "step 2: promoted by a person: good (entry 1)" in Artifact.get("verdict-pets").data
     assert "| zero-shot retention | 0.480 | 0.500 | -0.020 |" in Artifact.get("verdict-pets").data
