@@ -119,9 +119,11 @@ def _views(stream: str) -> list[str]:
     """Make the registry and the pages agree with the ledger; what could not be done, in words."""
     from data_catalog import promotions
     from flows.server import running_server
+    from flows.telling import tell_of
     from tasks.registry import agree, is_up_to_date
     from tasks.tracking import MLflowFailed
 
+    tell_of(stream)
     problems = []
     try:
         if not is_up_to_date(stream, promotions.entries(stream)):

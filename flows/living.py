@@ -26,6 +26,7 @@ from flows.merging import advanced, measured, merged_per_step, picked
 from flows.preparing import Prepared
 from flows.promotion import show_decision
 from flows.scored_sets import name_in_reports
+from flows.telling import show_status, tell, tell_of_failure
 from models import living
 from models.checkpoints import CheckpointRef
 from models.evaluation.scores import EvalReport
@@ -59,7 +60,7 @@ class LivingOutcome(Spec):
     live_step: int | None = None  # None: the weights the stream began with
 
 
-@flow(name="living-stream", task_runner=RUNNER)
+@flow(name="living-stream", task_runner=RUNNER, on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
 def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) -> LivingOutcome:
     """Make one step of everything that has arrived, judge it, and let the gate move the live model.
 
@@ -93,6 +94,8 @@ def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) 
             decide(stream.name, done)
         show_living(stream.name, stream.recipe_name, as_yaml(stream), stream.seed, list(stages))
         show_last_verdict(stream.name)
+        tell(stream.name, stream.living.alerts, get_run_logger())
+        show_status(stream.name)
     ask(stream.name, stream.living.ask_minutes)  # the lock is free: what arrives meanwhile does not wait for a person
     return _outcome(stream.name, opened)
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from data_catalog.promotions import Promotion
 from flows.asking import close_questions_if_possible
 from flows.environment import open_home
+from flows.telling import show_status, tell_of
 from models.decisions import promote_step, reject_step, roll_back
 from tasks.registry import register
 from tasks.verdict import show_verdict
@@ -74,10 +75,12 @@ def show_decision(stream: str, entry: Promotion) -> None:
     """Bring the views up to the ledger, in which the deed is by now."""
     get_run_logger().info("%s: entry %d, %s: %s", stream, entry.number, entry.deed, entry.reason)
     register(stream)
+    tell_of(stream, get_run_logger())
     if entry.step is not None and entry.deed != "rollback":
         show_verdict(stream, entry.step)
     if problem := close_questions_if_possible(stream):
         get_run_logger().warning(problem)
+    show_status(stream)
 
 
 def _request() -> str:

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow, State
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import FlowRun
 from prefect.logging.loggers import flow_run_logger
 from prefect.settings import PREFECT_API_URL
 
 from data_catalog import alerts
 from data_catalog.alerts import Alert
+from flows.arriving import configured
 from flows.handing_over import ServerRefused, post, server
 from flows.living_config import LivingConfig, given_living
+from flows.status_page import markdown
+from flows.stream_status import stream_status
 from models.alerting import AlertSpec, due
 
 
@@ -23,6 +27,17 @@ def tell(stream: str, spec: AlertSpec, log: Logger | LoggerAdapter | None = None
     raised = alerts.enter(due(stream, spec))
     announce(alerts.unmarked("announced", stream), log)
     return raised
+
+
+def tell_of(stream: str, log: Logger | LoggerAdapter | None = None) -> list[Alert]:
+    """As `tell`, for a stream by its name: by what its last step was configured with."""
+    return tell(stream, configured(stream)[0].living.alerts, log)
+
+
+def show_status(stream: str) -> None:
+    """Make the status of a stream an artifact of the run at hand."""
+    status = stream_status(stream, scan=False)
+    create_markdown_artifact(markdown(status), key=f"{stream}-status", description=f"{stream} after this run")
 
 
 def announce(waiting: Sequence[Alert], log: Logger | LoggerAdapter | None = None) -> None:

@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from data_catalog.store import digest_of
 from models.evaluation.export import export
 from models.evaluation.record import ExperimentRecord, StepRecord, UnscoredStep
 from models.evaluation.scores import EvalReport, StepScores
+from models.living import load_step
 from tasks.caching import uncached
 from tasks.locks import exclusive
 
@@ -51,6 +52,26 @@ def log_step(experiment: str, seed: int, recipe: str, record: UnscoredStep, conf
         parent = tracker.find_or_create(recipe, parent_key, tags)
         if not tracker.finished(key):
             _write_step(tracker, parent, key, record)
+
+
+def log_life(stream: str, seed: int, recipe: str, digests: Sequence[str]) -> None:
+    """Log the steps of a living stream that MLflow lacks, oldest first; `digests`: of their records.
+
+    It lacks all after the newest one that is there, since none is logged before those that precede it.
+    """
+    parent_key = key_of("life", stream, seed, recipe)
+    keys = [key_of("living step", parent_key, digest) for digest in digests]
+    if not keys or _is_logged(keys[-1]):
+        return
+    with open_tracker(stream) as tracker:
+        tags = {"evergreen.experiment": stream, "evergreen.seed": seed, "evergreen.recipe": recipe}
+        parent = tracker.find_or_create(recipe, parent_key, tags)
+        known = next((place for place in reversed(range(len(keys))) if tracker.finished(keys[place])), -1)
+        for digest, key in zip(digests[known + 1 :], keys[known + 1 :], strict=True):
+            step = load_step(digest)
+            about = {"evergreen.verdict": step.verdict.outcome, "evergreen.arrived": step.arrival.total,
+                     "ckpt.previous": step.started_from}  # fmt: skip
+            _write_step(tracker, parent, key, step.record, about)
 
 
 @uncached(label="track report {record.name}")
@@ -130,12 +151,15 @@ class Tracker:
         self.client.delete_run(run)
 
 
-def _write_step(tracker: Tracker, parent: str, key: str, record: UnscoredStep) -> None:
+def _write_step(
+    tracker: Tracker, parent: str, key: str, record: UnscoredStep, about: Mapping[str, object] | None = None
+) -> None:
     tags = {"mlflow.parentRunId": parent, "ckpt.sha256": record.deployed, "ckpt.expert": record.expert,
             "ckpt.previous": _previous(tracker, parent, record.step), "ckpt.step": record.step,
-            "step_plan.sha256": record.step_plan, "curves.sha256": record.curves}  # fmt: skip
+            "step_plan.sha256": record.step_plan, "curves.sha256": record.curves, **(about or {})}  # fmt: skip
     run = tracker.create(f"step {record.step:03d}", key, tags)
-    model = _log_checkpoint(tracker, run, record)
+    is_there = store.is_intact(record.deployed)  # housekeeping may have let old ones go
+    model = _log_checkpoint(tracker, run, record) if is_there else None
     if isinstance(record, StepRecord):
         tracker.log(run, _headlines(record.summary) | _scores(record.scores), record.step, model)
         tracker.log(parent, _headlines(record.summary), record.step)

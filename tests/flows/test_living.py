@@ -1,8 +1,11 @@
 """A living stream: every arrival a step from the live weights, judged, and nothing twice."""
 
+import json
+
 import pytest
 
-from data_catalog import ledger, promotions, store
+from data_catalog import alerts, ledger, lineage, promotions, store
+from data_catalog.places import store_root
 from data_catalog.promotions import Promotion
 from flows import living as living_flows
 from flows.continual import continual_pretrain
@@ -69,6 +72,12 @@ def test_a_life_of_arrivals(inbox):
 
     scored = evaluate(config, "live")
     assert scored.report.checkpoint == passed.live and "COLOURS" in {score.dataset for score in scored.report.scores}
+
+    told = [(alert.event, alert.step) for alert in alerts.last(9, "colours")]
+    assert told == [("evergreen.step.rejected", 1), ("evergreen.step.held", 2)]
+    drew = lineage.about("colours-seed0/main/3")  # steps one by one have the lineage of a stream with an end
+    assert drew["checkpoint"] == step.record.expert and {"update", "buffer"} <= {row["pool"] for row in drew["pools"]}
+    assert json.loads((store_root() / "living" / "colours.views.json").read_text()) == {"record": 4, "page": 4}
 
     live = promotions.live("colours")
     back = promotions.entries("colours")[1]

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from data_catalog.store import digest_of
 from models.evaluation.record import ExperimentRecord, RecipeRecord, StepRecord
 from models.evaluation.scores import EvalReport, Score, StepScores
 from tasks import tracking
-from tasks.tracking import log_report, log_step
+from tasks.tracking import log_life, log_report, log_step
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +119,36 @@ def test_a_report_is_logged_once_although_its_stages_differ(tmp_path):
     assert len(runs()) == 1
     figures = {path.stem for path in (tmp_path / "home/mlartifacts").rglob("figures/*.png")}
     assert {"trajectory", "summaries", "forgotten", "datasets-finetune", "training"} <= figures
+
+
+def living_steps(monkeypatch, count: int) -> list[str]:
+    """Digests that stand for so many finished steps of a living stream."""
+    steps = {
+        f"record {number}": SimpleNamespace(
+            record=step_record(number), started_from=f"before {number}",
+            verdict=SimpleNamespace(outcome="hold"), arrival=SimpleNamespace(total=3),
+        )
+        for number in range(count)
+    }  # fmt: skip
+    monkeypatch.setattr(tracking, "load_step", steps.__getitem__)
+    return [*steps]
+
+
+def test_steps_of_a_living_stream_are_logged_once_and_only_what_is_missing(monkeypatch):
+    digests = living_steps(monkeypatch, 3)
+    log_life("demo", 0, "main", digests[:2])
+    log_life("demo", 0, "main", digests)
+    log_life("demo", 0, "main", digests)
+    steps = [run for run in runs() if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(run.info.run_name for run in steps) == ["step 000", "step 001", "step 002"]
+    last = max(steps, key=lambda run: run.info.run_name).data.tags
+    assert (last["evergreen.verdict"], last["ckpt.previous"]) == ("hold", "before 2")
+
+
+def test_a_step_whose_weights_were_let_go_is_logged_without_them(monkeypatch):
+    digests = living_steps(monkeypatch, 1)
+    store.path_of(tracking.load_step(digests[0]).record.deployed).unlink()
+    log_life("demo", 0, "main", digests)
+    client = MlflowClient(tracking.tracking_uri())
+    experiment = client.get_experiment_by_name("demo").experiment_id
+    assert len(runs("tags.`ckpt.step` = '0'")) == 1 and not client.search_logged_models([experiment])
