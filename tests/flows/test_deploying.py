@@ -4,13 +4,19 @@ import functools
 import importlib
 import json
 import re
+import uuid
+from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 import yaml
 
+from data_catalog import alerts
 from flows import deploying
+from flows.telling import as_event
 from tests.flows.living_streams import written
 
 ROOT = Path(__file__).parents[2]
@@ -66,6 +72,24 @@ def test_what_trains_has_a_pool_of_its_own(deployment):
     assert deployment["work_pool"]["name"] == (deploying.TRAINING if trains else deploying.LIGHT)
     settings = deployment["work_pool"]["job_variables"]["env"]
     assert json.loads(settings["PREFECT_TASKS_DEFAULT_RETRY_DELAY_SECONDS"]) == [10, 60, 300]
+
+
+def test_an_alert_gets_from_its_event_what_its_form_asks_for():
+    """As Prefect's server renders it; an id that is no string once made every alert fail, in the server's log alone."""
+    from prefect.server.events.actions import RunDeployment
+    from prefect.server.events.schemas.events import ReceivedEvent
+    from prefect.utilities.schema_tools.hydration import HydrationContext, hydrate
+
+    told = alerts.Alert(id=uuid.uuid4(), event=alerts.HELD, stream="colours", message='a "held" step', step=0)
+    event = ReceivedEvent(**as_event(told) | {"received": datetime.now(UTC)})
+    run = SimpleNamespace(id=uuid.uuid4(), name="brave-fox")
+    context = {"event": event, "flow_run": run, "deployment": SimpleNamespace(name="colours")}
+    for trigger in next(each for each in DECLARED if flow_of(each).name == "alert")["triggers"]:
+        given = deepcopy(trigger["parameters"])
+        RunDeployment._upgrade_v1_templates(given)
+        given = hydrate(given, HydrationContext(jinja_context=context, render_jinja=True))
+        jsonschema.validate(given, form_at("flows/alert.py:alert"))
+        assert given["stream"] == "colours" and given.get("step", 0) == 0
 
 
 def test_a_living_stream_gets_deployments_called_like_it(tmp_path):
