@@ -58,13 +58,19 @@ def registry(
     stream: Annotated[str, typer.Argument(help="A living stream.")],
     json_output: Json = False,
 ) -> None:
-    """Make the registered model of MLflow agree with the ledger of a stream: versions, files, `champion`.
+    """Make MLflow agree with the ledgers of a stream: the versions of its model, `champion`, and a run per step.
 
     Example: evergreen registry shop
     """
+    from flows.arriving import configured
+    from models.living import finished
     from tasks.registry import CHAMPION, agree
+    from tasks.tracking import log_life
 
     done = agree(stream)
+    if digests := finished(stream):
+        config, _ = configured(stream)
+        log_life(stream, config.seed, config.recipe_name, digests)
     if json_output:
         print_json(done.model_dump(mode="json"))
         return

@@ -39,6 +39,7 @@ from tasks.journal import journal
 from tasks.living import show_living
 from tasks.locks import exclusive, is_held
 from tasks.report import step_record, unscored_step
+from tasks.run_progress import run_progress
 from tasks.verdict import show_last_verdict
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) 
         get_run_logger().info(
             "another run of %s is at work: this one waits for it, then sees what is left", stream.name
         )
-    with exclusive(lock), journal() as stages:
+    with exclusive(lock), run_progress(stream.name) as progress, journal(progress.tell) as stages:
         if afresh and (given_up := living.give_up(stream.name, "asked for")):
             get_run_logger().info("step %d, which was begun, is chosen anew", given_up.step)
         finish_decisions(stream.name)

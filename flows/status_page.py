@@ -5,14 +5,16 @@ from flows.stream_status import Live, Scheduled, SeenStep, StreamStatus
 
 
 def markdown(status: StreamStatus) -> str:
-    """The page."""
+    """The page, which is read at any time after: moments stand as they are."""
     parts = [f"# {status.stream}", _bullets(headlines(status))]
     if status.held:
         parts += ["## Held for a person", *map(_held, status.held)]
     if status.newest:
         head = "| step | arrived | finished | verdict | what became of it |\n|---:|---|---|---|---|"
-        rows = [f"| {step.step} | {_arrived(step)} | {step.finished} | {step.verdict} | {_cell(step.decided)} |"
-                for step in status.newest]  # fmt: skip
+        rows = [
+            f"| {each.step} | {_arrived(each)} | {_moment(each.finished)} | {each.verdict} | {_cell(each.decided)} |"
+            for each in status.newest
+        ]
         parts += ["## Last steps", "\n".join([head, *rows])]
         parts += ["## Last verdicts", _bullets(verdicts(status))]
     if status.alerts:
@@ -22,7 +24,8 @@ def markdown(status: StreamStatus) -> str:
 
 def lines(status: StreamStatus) -> list[str]:
     """The same for a terminal."""
-    parts = [f"{status.stream}", *headlines(status)]
+    since = f", live weights of {ago(status.live.since)}" if status.live else ""
+    parts = [f"{status.stream}{since}", *headlines(status)]
     parts += [f"step {held.step} is held, decide with: {command}" for held in status.held for command in held.commands]
     parts += [f"verdict on {line}" for line in verdicts(status)]
     parts += [f"alert, {line}" for line in alert_lines(status)]
@@ -46,7 +49,7 @@ def verdicts(status: StreamStatus) -> list[str]:
 
 def alert_lines(status: StreamStatus) -> list[str]:
     """The newest alerts."""
-    return [f"{ago(alert.time)}: {alert.event}: {alert.message}" for alert in status.alerts]
+    return [f"{_moment(alert.time)}: {alert.event}: {alert.message}" for alert in status.alerts]
 
 
 def _live(live: Live) -> str:
@@ -57,7 +60,7 @@ def _live(live: Live) -> str:
         if value is not None
     )
     return f"live: {what} (entry {live.entry}, {live.deed} by {live.by}), {live.checkpoint[:19]}, since " + ", ".join(
-        filter(None, (f"{live.since[:19]} UTC ({ago(live.since)})", scores))
+        filter(None, (_moment(live.since), scores))
     )
 
 
@@ -71,7 +74,11 @@ def _work(status: StreamStatus) -> str:
 
 
 def _last_arrival(step: SeenStep) -> str:
-    return f"last arrival: {_arrived(step)}, step {step.step}, finished {step.finished}"
+    return f"last arrival: {_arrived(step)}, step {step.step}, finished {_moment(step.finished)}"
+
+
+def _moment(told: str) -> str:
+    return f"{told[:19].replace('T', ' ')} UTC"
 
 
 def _arrived(step: SeenStep) -> str:

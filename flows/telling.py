@@ -35,8 +35,8 @@ def tell_of(stream: str, log: Logger | LoggerAdapter | None = None) -> list[Aler
 
 
 def show_status(stream: str) -> None:
-    """Make the status of a stream an artifact of the run at hand."""
-    status = stream_status(stream, scan=False)
+    """Make the status of a stream an artifact of the run at hand, which is not at work when somebody reads it."""
+    status = stream_status(stream, scan=False).model_copy(update={"at_work": False})
     create_markdown_artifact(markdown(status), key=f"{stream}-status", description=f"{stream} after this run")
 
 
