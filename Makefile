@@ -25,8 +25,10 @@ demo: setup ## a continual-pretraining life on this machine, in minutes; prints 
 test: setup ## the test suite
 	@$(BIN)/python -m pytest
 
-prove: setup ## deployments, worker and schedule on a local server, end to end (minutes)
+prove: setup ## deployments, arrivals and faults on local servers, end to end; really kills (20 minutes)
 	@$(BIN)/python tests/prove_deployments.py
+	@$(BIN)/python tests/prove_arrivals.py
+	@$(BIN)/python tests/prove_faults.py
 
 bench: setup ## measure data, merging and evaluation against what they must beat (40 minutes, 14 GB of scratch space)
 	$(BIN)/python benchmarks/compose_stream.py
@@ -35,6 +37,7 @@ bench: setup ## measure data, merging and evaluation against what they must beat
 	$(BIN)/python benchmarks/merging.py --repeats 1
 	$(BIN)/python benchmarks/evaluation.py --repeats 1
 	$(BIN)/python benchmarks/report_page.py
+	$(BIN)/python benchmarks/living_year.py
 
 docs: setup ## write the reference of experiment files anew, docs/reference
 	@$(BIN)/python -m flows.reference
