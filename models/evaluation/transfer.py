@@ -137,9 +137,7 @@ def _gaps(before: EvalReport, step: StepRecord) -> list[StabilityGap]:
             for name in names]  # fmt: skip
 
 
-def _gap(
-    step: int, dataset: str, before: float, inside: Sequence[tuple[int, float]], after: float
-) -> StabilityGap:
+def _gap(step: int, dataset: str, before: float, inside: Sequence[tuple[int, float]], after: float) -> StabilityGap:
     iteration, lowest = min(inside, key=lambda point: (point[1], point[0]))
     return StabilityGap(
         step=step,
