@@ -1,6 +1,6 @@
-"""Proves the deployments on a local server, as a user would: deploy all, start a worker, run each, read the results.
+"""Proves the deployments on a local server, as a user would: deploy all, start workers, run each, read the results.
 
-Run it with `make prove`; it takes a few minutes and leaves nothing behind.
+Run it with `make prove`; it takes minutes and leaves nothing behind.
 """
 
 import contextlib
@@ -10,8 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -19,6 +22,9 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 TINY = {"pretraining_images": 60, "adaptation_images": 130, "test_images": 12}
+STREAM = "colours"
+PATIENCE = 600  # seconds for any run
+EVENT_SECONDS = 30  # from an event to the start of its run, on a machine that does nothing else
 
 
 def main() -> None:
@@ -29,58 +35,168 @@ def main() -> None:
 
         configure()
         from flows.server import api
+        from tests.flows.living_streams import put, written
 
+        inbox = Path(folder) / "inbox"
+        put(inbox, 0)
+        # what passes the gate waits for a person, so that each decision has something to decide
+        stream = written(Path(folder) / "living.yaml", inbox, living={"gate": {"each": None, "automatic": False}})
         with api() as url:
-            prefect("work-pool", "create", "evergreen", "--type", "process")
-            prefect("--no-prompt", "deploy", "--all")
-            prefect("--no-prompt", "deploy", "--all")  # again: nothing doubles
-            names = sorted(d["name"] + " of " + d["entrypoint"] for d in post(url, "deployments/filter", {}))
-            print("deployed:", *names, sep="\n  ")
-            assert len(names) == 4, names
-            with worker():
-                run_and_check(url, Path(folder))
+            deployed(url, stream)
+            refused(url)
+            with worker("evergreen-gpu"), worker("evergreen-cpu"):
+                experiment(url, Path(folder))
+                living(url, lambda batch: put(inbox, batch))
+                scheduled(url)
     print("proved")
 
 
-def run_and_check(url: str, folder: Path) -> None:
-    """Run the four deployments on a tiny experiment, and the stream again."""
+def deployed(url: str, stream: Path) -> None:
+    """Everything is deployed, once however often, and nothing starts by itself."""
+    for _ in range(2):
+        subprocess.run([command("evergreen"), "deploy", str(stream)], check=True, cwd=ROOT)
+    found = post(url, "deployments/filter", {})
+    print("deployed:", *sorted(f"{each['name']} of {each['entrypoint']}" for each in found), sep="\n  ")
+    assert len(found) == 16, len(found)  # eleven of prefect.yaml, five of the stream
+    assert not any(schedule["active"] for each in found for schedule in each["schedules"])
+    automations = [each["name"] for each in post(url, "automations/filter", {})]
+    assert len(automations) == 4, automations  # each stream's data, and two that alert
+    pools = {pool["name"]: pool["concurrency_limit"] for pool in post(url, "work_pools/filter", {})}
+    assert pools == {"evergreen-gpu": 1, "evergreen-cpu": None}, pools
+
+
+def refused(url: str) -> None:
+    """What a form does not allow is refused before any run exists."""
+    for name, parameters in {
+        "continual-pretrain/demo": {"config": "flows/configs/demo.yaml", "seed": -1},
+        "living-stream/colours": {"now": "perhaps"},
+        "promote/colours": {"stream": STREAM, "step": -1, "reason": "why not"},
+        "reject/colours": {"stream": STREAM, "step": 0},
+        "evaluate/demo": {"config": {"name": "no experiment"}},
+    }.items():
+        try:
+            start(url, name, parameters)
+        except urllib.error.HTTPError as error:
+            print(f"refused: {name} {json.dumps(parameters)}: {json.load(error)['detail'][:100]}")
+        else:
+            raise AssertionError(f"{name} took {parameters}")
+    assert post(url, "flow_runs/count", {}) == 0
+
+
+def experiment(url: str, folder: Path) -> None:
+    """The four deployments of an experiment on a tiny one, and the stream again, from the command line."""
     config, done = tiny_experiment(folder / "tiny.yaml"), {}
     stream = "continual-pretrain/demo"
-    for deployment in ("ingest/demo", stream, stream, "evaluate/demo", "merge-search/demo"):
+    for name in ("ingest/demo", stream, stream, "evaluate/demo", "merge-search/demo"):
         started = time.monotonic()
-        prefect("deployment", "run", deployment, "--param", f"config={config}", "--watch")
-        runs = post(url, "flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
-        tasks = post(url, "task_runs/filter", {"flow_runs": {"id": {"any_": [runs[0]["id"]]}}})
+        prefect("deployment", "run", name, "--param", f"config={config}", "--watch")
+        run = post(url, "flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
+        tasks = post(url, "task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
         cached = sum(task["state_name"] == "Cached" for task in tasks)
-        seconds = time.monotonic() - started
-        print(f"{deployment}: {runs[0]['state_name']}, {len(tasks)} tasks, {cached} re-used, {seconds:.0f} s")
-        assert runs[0]["state_type"] == "COMPLETED", runs[0]["state"]
-        done.setdefault(deployment, []).append(cached)
+        print(f"{name}: {run['state_name']}, {len(tasks)} tasks, {cached} re-used, {time.monotonic() - started:.0f} s")
+        assert run["state_type"] == "COMPLETED", run["state"]
+        done.setdefault(name, []).append(cached)
     first, second = done[stream]
     assert second > first, f"the second run re-used {second} tasks, the first already {first}"
-    status = json.loads(
-        subprocess.run([command("evergreen"), "status", "--json"], check=True, capture_output=True).stdout
-    )
-    assert [row["name"] for row in status["experiments"]] == ["tiny-seed0"], status
-    scheduled(url)
+    said = subprocess.run([command("evergreen"), "status", "--json"], check=True, capture_output=True).stdout
+    assert [row["name"] for row in json.loads(said)["experiments"]] == ["tiny-seed0"], said
+
+
+def living(url: str, put) -> None:
+    """A stream as the UI runs it: a step, a decision by form, data told of by an event, decisions again."""
+    asking = start(url, f"living-stream/{STREAM}", {})
+    ended(url, asking, "PAUSED")  # it asks a person, and holds neither a process nor a slot meanwhile
+    assert [alert["step"] for alert in alerts(url, 1)] == [0]
+    completed(url, start(url, f"promote/{STREAM}", {"step": 0, "reason": "asked for in the UI"}))
+    completed(url, asking)  # the decision was taken elsewhere
+    completed(url, start(url, f"watch/{STREAM}", {}))  # finds nothing new
+    before = runs_of(url, "living-stream")
+    put(1)
+    sent, event = time.time(), str(uuid.uuid4())
+    for _ in range(3):  # a sender that repeats itself
+        post(url, "events", [{
+            "id": event, "event": "evergreen.data.arrived", "occurred": datetime.now(UTC).isoformat(),
+            "resource": {"prefect.resource.id": f"evergreen.stream.{STREAM}"}, "payload": {"stream": STREAM},
+        }])  # fmt: skip
+    run = waited_for(lambda: [each for each in runs_of(url, "living-stream")[len(before) :] if each["start_time"]])[0]
+    seconds = datetime.fromisoformat(run["start_time"]).timestamp() - sent
+    load = os.getloadavg()[0] / os.cpu_count()
+    print(f"an event by plain HTTP: its run began {seconds:.1f} s later, at a load of {load:.1f} for each core")
+    assert seconds < EVENT_SECONDS * max(1, load), seconds
+    ended(url, run["id"], "PAUSED")
+    completed(url, start(url, f"reject/{STREAM}", {"step": 1, "reason": "one too many"}))
+    completed(url, start(url, f"rollback/{STREAM}", {"reason": "the old ones were fine"}))
+    completed(url, start(url, "housekeeping/all", {"dry_run": True}))
+    assert len(runs_of(url, "living-stream")) == len(before) + 1, "one event made several runs"
+
+
+def alerts(url: str, count: int) -> list[dict]:
+    """The parameters of the first runs of `alert`, once so many have ended well."""
+    ended = waited_for(lambda: [run for run in runs_of(url, "alert") if run["state_type"] == "COMPLETED"], count)
+    return [run["parameters"] for run in ended]
 
 
 def scheduled(url: str) -> None:
-    """A schedule fires: the deployment gets runs in state Scheduled (broken by sqlalchemy 2.1, silently)."""
-    prefect("deployment", "schedule", "create", "ingest/demo", "--interval", "3600")
-    deadline = time.monotonic() + 120
+    """A schedule that is resumed fires: its deployment gets runs (broken by sqlalchemy 2.1, silently)."""
+    watch = next(
+        each for each in post(url, "deployments/filter", {}) if each["entrypoint"].startswith("flows/watch.py")
+    )
+    schedule = watch["schedules"][0]["id"]
+    prefect("deployment", "schedule", "resume", f"watch/{watch['name']}", schedule)
+    runs = waited_for(
+        lambda: post(url, "flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})
+    )
+    print(f"schedule: {len(runs)} runs scheduled once it was resumed")
+    prefect("deployment", "schedule", "pause", f"watch/{watch['name']}", schedule)
+
+
+def start(url: str, name: str, parameters: dict) -> str:
+    """A run of a deployment as the form of the UI asks for it; its id."""
+    flow, own = name.split("/")
+    with urllib.request.urlopen(f"{url}/deployments/name/{flow}/{own}", timeout=120) as answer:
+        chosen = json.load(answer)
+    body = {"parameters": chosen["parameters"] | parameters, "state": {"type": "SCHEDULED"}, "tags": [name],
+            "idempotency_key": str(uuid.uuid4())}  # fmt: skip
+    return post(url, f"deployments/{chosen['id']}/create_flow_run", body)["id"]
+
+
+def completed(url: str, run: str) -> None:
+    """Wait for a run to end, and well."""
+    ended(url, run, "COMPLETED")
+
+
+def ended(url: str, run: str, wanted: str) -> None:
+    """Wait for a run to end in a state of the type `wanted`."""
+
+    def look() -> list[dict]:
+        found = post(url, "flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        return [each for each in found if each["state_type"] in (wanted, "FAILED", "CRASHED", "CANCELLED")]
+
+    last = waited_for(look)[0]
+    print(f"{' '.join(last['tags'])} {last['name']}: {last['state_name']}, {last['total_run_time']:.0f} s", flush=True)
+    assert last["state_type"] == wanted, last["state"]
+
+
+def runs_of(url: str, flow: str) -> list[dict]:
+    """The runs of a flow, first come first."""
+    body = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    return post(url, "flow_runs/filter", body)
+
+
+def waited_for(look, count: int = 1) -> list[dict]:
+    """What `look` finds, once it is so many."""
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if count := post(url, "flow_runs/count", {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}):
-            print(f"schedule: {count} runs scheduled")
-            return
-        time.sleep(1)
-    raise AssertionError("an interval schedule got no scheduled run within 120 s; check the version of sqlalchemy")
+        if len(found := look()) >= count:
+            return found
+        time.sleep(0.5)
+    raise AssertionError(f"nothing came within {PATIENCE} s")
 
 
 @contextlib.contextmanager
-def worker() -> Iterator[None]:
+def worker(pool: str) -> Iterator[None]:
     """A process worker for the block."""
-    process = subprocess.Popen([command("prefect"), "worker", "start", "--pool", "evergreen"], cwd=ROOT)
+    process = subprocess.Popen([command("prefect"), "worker", "start", "--pool", pool], cwd=ROOT)
     try:
         yield
     finally:
@@ -114,11 +230,18 @@ def command(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def post(url: str, path: str, body: dict):
-    """Ask the Prefect API."""
+def post(url: str, path: str, body: dict | list):
+    """Ask the Prefect API; a server that is busy is asked again."""
     request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    for pause in (1, 2, 4, 8, None):
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                said = answer.read()
+                return json.loads(said) if said else None
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or pause is None:
+                raise
+            time.sleep(pause)
 
 
 if __name__ == "__main__":
