@@ -56,9 +56,9 @@ def spied(patch, seen):
     """Note the checkpoint and the sets of every evaluation."""
     evaluate = scoring.evaluate_many
 
-    def noted(checkpoints, eval_sets, *rest):
+    def noted(checkpoints, eval_sets, *rest, **options):
         seen.extend((some.digest, tuple(each.name for each in eval_sets)) for some in checkpoints)
-        return evaluate(checkpoints, eval_sets, *rest)
+        return evaluate(checkpoints, eval_sets, *rest, **options)
 
     patch.setattr(scoring, "evaluate_many", noted)
 
