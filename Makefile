@@ -25,10 +25,11 @@ demo: setup ## a continual-pretraining life on this machine, in minutes; prints 
 test: setup ## the test suite
 	@$(BIN)/python -m pytest
 
-prove: setup ## deployments, arrivals and faults on local servers, end to end; really kills (20 minutes)
+prove: setup ## deployments, arrivals, faults and the tutorial, end to end on local servers; really kills (half an hour)
 	@$(BIN)/python tests/prove_deployments.py
 	@$(BIN)/python tests/prove_arrivals.py
 	@$(BIN)/python tests/prove_faults.py
+	@$(BIN)/python -m pytest tests/prove_tutorial.py
 
 bench: setup ## measure data, merging and evaluation against what they must beat (40 minutes, 14 GB of scratch space)
 	$(BIN)/python benchmarks/compose_stream.py

@@ -65,9 +65,8 @@ class LivingOutcome(Spec):
 def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) -> LivingOutcome:
     """Make one step of everything that has arrived, judge it, and let the gate move the live model.
 
-    A run that was
-    killed is finished by the next one; two runs at once take turns; without new data nothing happens. A deployed run
-    that ends with a held step asks a person, and is suspended until the answer.
+    A run that was killed is finished by the next one; two runs at once take turns; without new data nothing happens. A
+    deployed run that ends with a held step asks a person, and is suspended until the answer.
 
     Args:
         config: A living stream, or the path of its YAML file.

@@ -28,7 +28,7 @@ def test_the_bytes_of_tensors_are_counted_however_deep_they_lie():
     assert tensor_bytes(nested) == 3 * 4 + 2 * 8
 
 
-@pytest.mark.parametrize("method", [{}, {"method": Ewc()}], ids=["finetune", "ewc"])
+@pytest.mark.parametrize("method", [{}, {"method": Ewc(fisher_samples=16)}], ids=["finetune", "ewc"])
 def test_a_step_leaves_and_needs_no_more_than_was_foretold(tiny, step_plan, foretold, monkeypatch, method):
     sizes, save = [], train.SavedStates.save
 
