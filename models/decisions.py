@@ -4,12 +4,13 @@ Each decision is made on the entries as they are when it is written, so of two a
 twice, by a retried run or by two people, it is entered once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from data_catalog import promotions, store
-from data_catalog.promotions import LiveChanged, Promotion, live_in
+from data_catalog.promotions import LiveChanged, Promotion
 from models import living
 from models.living import LivingStep
+from models.versions import brought_by
 
 
 def promote_step(
@@ -85,14 +86,8 @@ def roll_back(
     return _once(stream, request, made)
 
 
-def origin(history: Sequence[Promotion], entry: Promotion) -> Promotion:
-    """The entry that first put the weights of `entry` live, which a rollback returned to."""
-    return entry if entry.returns_to is None else history[entry.returns_to]
-
-
 def _expected(stream: str, history: list[Promotion], replaces: int | None) -> Promotion:
-    if (live := live_in(history)) is None:
-        raise ValueError(f"no living stream {stream!r} has run in this store; start it with `evergreen live`")
+    live = living.live_of(stream, history)
     if replaces not in (None, live.number):
         raise LiveChanged(
             f"{stream}: entry {replaces} is not live any more, entry {live.number} is ({_what(live)}): look at "
@@ -103,9 +98,9 @@ def _expected(stream: str, history: list[Promotion], replaces: int | None) -> Pr
 
 def _before(stream: str, history: list[Promotion], live: Promotion) -> Promotion:
     """What was live before the live weights first were: two rollbacks go back two entries."""
-    now = origin(history, live)
+    now = brought_by(history, live)
     for entry in reversed(history[: now.number]):
-        if entry.deed != "reject" and (found := origin(history, entry)).checkpoint != now.checkpoint:
+        if entry.deed != "reject" and (found := brought_by(history, entry)).checkpoint != now.checkpoint:
             return found
     raise ValueError(
         f"{stream}: live are the weights it began with (entry {now.number}), and nothing was live before them; "
@@ -120,7 +115,7 @@ def _put_live(stream: str, history: list[Promotion], number: int) -> Promotion:
             f"{stream}: entry {number} put nothing live; those that did: {', '.join(map(str, known))}. A rejected step "
             "goes live with `evergreen promote`"
         )
-    return origin(history, history[number])
+    return brought_by(history, history[number])
 
 
 def _once(stream: str, request: str | None, made: Callable[[list[Promotion]], Promotion]) -> Promotion:

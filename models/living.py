@@ -143,7 +143,12 @@ def undecided(stream: str) -> list[int]:
 
 def live_now(stream: str) -> Promotion:
     """The entry of the live weights; raises ValueError for a stream that never ran."""
-    if (found := live_in(entries(stream))) is None:
+    return live_of(stream, entries(stream))
+
+
+def live_of(stream: str, history: list[Promotion]) -> Promotion:
+    """As `live_now`, for entries that were read already."""
+    if (found := live_in(history)) is None:
         raise ValueError(f"no living stream {stream!r} has run in this store; start it with `evergreen live`")
     return found
 
