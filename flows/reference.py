@@ -228,7 +228,7 @@ def _bounds(extra: Any) -> Iterator[str]:
     for each in extra.metadata if isinstance(extra, FieldInfo) else (extra,):
         for name, words in BOUNDS.items():
             if (value := getattr(each, name, None)) is not None:
-                yield words.format(value)
+                yield words.format(f"{value:g}" if isinstance(value, float) else value)  # 0 and 0.0 are one bound
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def _register(worker):
 
 
 def test_writers_at_the_same_time_lose_nothing_of_each_other():
-    workers = [multiprocessing.get_context("fork").Process(target=_register, args=(i,)) for i in range(4)]
+    workers = [multiprocessing.get_context("spawn").Process(target=_register, args=(i,)) for i in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:

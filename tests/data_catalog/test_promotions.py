@@ -62,6 +62,6 @@ def _promote(number):
 
 def test_of_many_writers_who_saw_the_same_live_weights_one_wins():
     promotions.add("pets", entry("start"), follows=None)
-    with multiprocessing.get_context("fork").Pool(4) as pool:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
         assert sum(pool.map(_promote, range(12))) == 1
     assert len(promotions.entries("pets")) == 2

@@ -35,11 +35,13 @@ def pets(monkeypatch):
     return begin_pets(monkeypatch)
 
 
-def deployed() -> FlowRun:
-    """A run of a deployment, which a worker would start."""
+@pytest.fixture
+def deployed():
+    """Makes runs of a deployment, which a worker would start."""
     with get_client(sync_client=True) as client:
         deployment = client.create_deployment(client.create_flow(asks), name="pets")
-        return client.create_flow_run_from_deployment(deployment)
+        yield lambda: client.create_flow_run_from_deployment(deployment)
+        client.delete_deployment(deployment)
 
 
 def started(run: FlowRun, minutes: float | None = 10):
@@ -65,7 +67,7 @@ def decisions() -> list[tuple]:
 
 
 @pytest.mark.parametrize("deed", ["promote", "reject"])
-def test_an_answer_starts_the_run_again_which_carries_it_out(pets, deed):
+def test_an_answer_starts_the_run_again_which_carries_it_out(pets, deed, deployed):
     run = deployed()
     assert started(run).name == "Suspended"
     answer(run, deed=deed)
@@ -74,7 +76,7 @@ def test_an_answer_starts_the_run_again_which_carries_it_out(pets, deed):
     assert started(run).is_completed() and len(decisions()) == 1  # run again
 
 
-def test_an_answer_that_is_none_is_refused_by_the_form(pets):
+def test_an_answer_that_is_none_is_refused_by_the_form(pets, deployed):
     run = deployed()
     started(run)
     with pytest.raises(RuntimeError, match="'maybe' is not one of"):
@@ -82,20 +84,20 @@ def test_an_answer_that_is_none_is_refused_by_the_form(pets):
     assert state_of(run).name == "Suspended"
 
 
-def test_nobody_is_asked_twice_nor_about_what_is_decided(pets):
+def test_nobody_is_asked_twice_nor_about_what_is_decided(pets, deployed):
     started(deployed())
     assert started(deployed()).is_completed()  # the next run does not wait for the answer
     reject_step("pets", 2, "bad")
     assert started(deployed()).is_completed()
 
 
-def test_a_run_of_no_deployment_and_one_that_is_not_to_ask_go_on(pets):
+def test_a_run_of_no_deployment_and_one_that_is_not_to_ask_go_on(pets, deployed):
     assert asks() == "went on"
     assert started(deployed(), minutes=None).is_completed()
     assert decisions() == []
 
 
-def test_what_is_decided_elsewhere_ends_the_question(pets):
+def test_what_is_decided_elsewhere_ends_the_question(pets, deployed):
     run = deployed()
     started(run)
     assert close_questions("pets") == 0 and state_of(run).name == "Suspended"
@@ -105,7 +107,7 @@ def test_what_is_decided_elsewhere_ends_the_question(pets):
     assert state.is_completed() and state.message == "step 2 was decided elsewhere: promote, from the shell"
 
 
-def test_an_answer_that_comes_after_another_decision_changes_nothing(pets):
+def test_an_answer_that_comes_after_another_decision_changes_nothing(pets, deployed):
     run = deployed()
     started(run)
     reject_step("pets", 2, "from the shell")
@@ -114,7 +116,7 @@ def test_an_answer_that_comes_after_another_decision_changes_nothing(pets):
     assert decisions() == [("reject", 2, "from the shell")]
 
 
-def test_an_answer_over_weights_that_went_live_since_fails_and_says_why(pets):
+def test_an_answer_over_weights_that_went_live_since_fails_and_says_why(pets, deployed):
     run = deployed()
     started(run)
     promote_step("pets", 1, "better")

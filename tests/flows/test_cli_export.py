@@ -5,19 +5,21 @@ import json
 import open_clip
 import pytest
 import torch
+import yaml
 
 from data_catalog import store
 from models import clip
+from tests.flows.living_streams import raw_living
 from tests.models.conftest import tiny_folder  # noqa: F401 a fixture
 from tests.models.lives import STREAM, enter, finish_step
 
 
 @pytest.fixture
-def weights(own_home, tiny_folder):  # noqa: F811
+def weights(own_home, tiny_folder, tmp_path):  # noqa: F811
     """A stream that began with the first, was promoted to the second, and went back."""
     made = [clip.initialise(str(tiny_folder), seed) for seed in range(3)]
     enter("start", made[0])
-    finish_step(made[1], made[2])
+    finish_step(made[1], made[2], yaml.safe_dump(raw_living(tmp_path, name=STREAM)).encode())
     enter("promote", made[1], step=0)
     enter("rollback", made[0], returns_to=0)
     return made

@@ -26,7 +26,7 @@ def enter(deed: str, checkpoint: CheckpointRef, step: int | None = None, returns
     return promotions.add(STREAM, entry, follows=live and live.number)
 
 
-def finish_step(candidate: CheckpointRef, expert: CheckpointRef) -> LivingStep:
+def finish_step(candidate: CheckpointRef, expert: CheckpointRef, config: bytes = b"name: stream") -> LivingStep:
     """Begin and finish the next step, which started from what is live."""
     number, live = len(living.finished(STREAM)), promotions.live(STREAM)
     arrival = Arrival(digest=store.write_bytes(f"arrival {number}".encode()), samples={"PETS": 8})
@@ -36,7 +36,7 @@ def finish_step(candidate: CheckpointRef, expert: CheckpointRef) -> LivingStep:
     curves = store.write_table(pa.table({"iteration": [0], "loss": [1.0], "lr": [0.1]}), stage="train")
     verdict = Verdict(outcome="hold", reasons=("as told",), checks=(), candidate=candidate.digest, live=live.checkpoint)
     step = LivingStep(
-        step=number, arrival=arrival, config=store.write_bytes(b"name: stream"), follows=live.number,
+        step=number, arrival=arrival, config=store.write_bytes(config), follows=live.number,
         plan=StreamPlan(digest=store.write_bytes(f"plan {number}".encode()), pretraining_samples=5, steps=[
             StepSummary(name=f"step {t}", concepts=1, samples=8, datasets=("PETS",)) for t in range(number + 1)]),
         started_from=live.checkpoint, expert=Expert(checkpoint=expert, curves=curves, iterations=3),

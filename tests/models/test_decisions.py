@@ -1,6 +1,6 @@
 """What people decide about a living stream: once each, on what is live when it is written, back to the start."""
 
-import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -130,10 +130,6 @@ def test_a_stream_that_never_ran_has_nothing_to_go_back_to():
 
 
 def test_of_many_who_reject_at_once_one_is_entered(pets):
-    people = [multiprocessing.get_context("fork").Process(target=reject_step, args=("pets", 0, str(who)))
-              for who in range(4)]  # fmt: skip
-    for person in people:
-        person.start()
-    for person in people:
-        person.join()
-    assert told() == [("reject", 0)] and not any(person.exitcode for person in people)
+    with ThreadPoolExecutor(4) as people:
+        entered = list(people.map(lambda who: reject_step("pets", 0, str(who)), range(4)))
+    assert told() == [("reject", 0)] and all(each == entered[0] for each in entered)
