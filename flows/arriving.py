@@ -17,7 +17,6 @@ from pydantic import Field
 
 from data_catalog import store
 from data_catalog.news import News, news_of
-from data_catalog.places import store_root
 from data_catalog.refs import Spec
 from data_catalog.sources import AnySource
 from data_catalog.sources.one_dataset import OneDataset
@@ -68,7 +67,22 @@ def look(config: LivingConfig) -> Waiting:
 
 def lock_of(stream: str) -> Path:
     """What a run of the stream holds while it works."""
-    return store_root() / "living" / f"{stream}.lock"
+    return living.file_of(stream, "lock")
+
+
+def waiting_path(stream: str) -> Path:
+    """What a run of the stream found too few for a step, and since when."""
+    return living.file_of(stream, "waiting.json")
+
+
+def waited(since: str | None, log: logging.Logger | logging.LoggerAdapter) -> tuple[datetime, float]:
+    """Since when something waits, and how many hours; from now on if nothing did, or if the clock went back."""
+    now = datetime.now(UTC)
+    began = datetime.fromisoformat(since) if since else now
+    if began > now:
+        log.warning("the clock went back to before %s: the wait is counted from now", began)
+        began = now
+    return began, (now - began).total_seconds() / 3600
 
 
 def configured(stream_or_config: str) -> tuple[LivingConfig, str | None]:
@@ -129,22 +143,19 @@ def _id(stream: str, news: Sequence[News], now: bool) -> uuid.UUID:
 
 def _too_few(stream: str) -> dict:
     """What the last run looked at and found too few for a step, by its own note; nothing if it took all."""
-    path = store_root() / "living" / f"{stream}.waiting.json"
+    path = waiting_path(stream)
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _hours_waited(stream: str, few: dict) -> float:
     """Since the oldest of what waits was first seen; a clock that went back starts the wait anew."""
-    path, now = _since_path(stream), datetime.now(UTC)
+    path = _since_path(stream)
     told = [few["since"]] if few else []
     told += [json.loads(path.read_text())["since"]] if path.is_file() else []
-    since = min((datetime.fromisoformat(each) for each in told), default=now)
-    if since > now:
-        log.warning("the clock went back to before %s: the wait is counted from now", since)
-        since = now
+    since, hours = waited(min(told, default=None), log)
     write_atomically(path, json.dumps({"since": since.isoformat()}).encode())
-    return (now - since).total_seconds() / 3600
+    return hours
 
 
 def _since_path(stream: str) -> Path:
-    return store_root() / "living" / f"{stream}.watched.json"
+    return living.file_of(stream, "watched.json")

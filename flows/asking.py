@@ -21,7 +21,6 @@ from prefect.states import Completed
 from pydantic import Field
 
 from data_catalog import promotions
-from data_catalog.places import store_root
 from data_catalog.promotions import Promotion
 from data_catalog.store_files import write_atomically
 from models import living
@@ -119,7 +118,7 @@ def _asked(stream: str) -> int | None:
 
 
 def _memory(stream: str):
-    return store_root() / "living" / f"{stream}.asked.json"
+    return living.file_of(stream, "asked.json")
 
 
 def _key(stream: str, step: int) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from datetime import UTC, datetime
 from typing import Literal
 
 from prefect import flow, get_run_logger
@@ -10,10 +9,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog import promotions, store
 from data_catalog.arrivals import Arrival
-from data_catalog.places import store_root
 from data_catalog.promotions import LiveChanged, Promotion
 from data_catalog.refs import Spec
 from data_catalog.store_files import write_atomically
+from flows.arriving import lock_of, waited, waiting_path
 from flows.asking import ask, carry_out_answer
 from flows.continual import priced, updated, used
 from flows.environment import open_home
@@ -79,7 +78,7 @@ def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) 
         show_decision(stream.name, entry)
         return _outcome(stream.name, entry)
     warn_of_growth(stream.recipe.merge, stream.recipe_name)
-    lock = store_root() / "living" / f"{stream.name}.lock"
+    lock = lock_of(stream.name)
     if is_held(lock):
         get_run_logger().info(
             "another run of %s is at work: this one waits for it, then sees what is left", stream.name
@@ -206,14 +205,10 @@ def _roles(stream: LivingConfig, prepared: Prepared, arrival: Arrival) -> Roles:
 
 def _is_enough(stream: LivingConfig, arrival: Arrival) -> bool:
     """Whether so many samples, or so long a wait, make a step; the wait of the oldest counts."""
-    spec, path, now = stream.living.arrivals, _waiting(stream.name), datetime.now(UTC)
+    spec, path = stream.living.arrivals, waiting_path(stream.name)
     if arrival.total >= spec.least_samples:
         return True
-    since = datetime.fromisoformat(json.loads(path.read_text())["since"]) if path.is_file() else now
-    if since > now:
-        get_run_logger().warning("the clock went back to before %s: the wait is counted from now", since)
-        since = now
-    hours = (now - since).total_seconds() / 3600
+    since, hours = waited(json.loads(path.read_text())["since"] if path.is_file() else None, get_run_logger())
     if spec.longest_wait_hours is not None and hours >= spec.longest_wait_hours:
         return True
     write_atomically(path, json.dumps({"since": since.isoformat(), "samples": arrival.samples}).encode())
@@ -222,11 +217,7 @@ def _is_enough(stream: LivingConfig, arrival: Arrival) -> bool:
 
 
 def _forget_waiting(stream: str) -> None:
-    _waiting(stream).unlink(missing_ok=True)
-
-
-def _waiting(stream: str):
-    return store_root() / "living" / f"{stream}.waiting.json"
+    waiting_path(stream).unlink(missing_ok=True)
 
 
 def _outcome(stream: str, opened: BegunStep | Arrival | Promotion | None) -> LivingOutcome:

@@ -5,12 +5,14 @@ the first. A step that was begun stays the one to be finished, whatever arrives 
 """
 
 from functools import lru_cache
+from pathlib import Path
 
 from pydantic import Field
 
 from data_catalog import ledger, store
 from data_catalog.arrivals import Arrival
 from data_catalog.eval_sets import EvalSet
+from data_catalog.places import store_root
 from data_catalog.promotions import Promotion, entries, live_in
 from data_catalog.refs import Spec
 from data_catalog.stream import StreamPlan
@@ -151,6 +153,11 @@ def live_of(stream: str, history: list[Promotion]) -> Promotion:
     if (found := live_in(history)) is None:
         raise ValueError(f"no living stream {stream!r} has run in this store; start it with `evergreen live`")
     return found
+
+
+def file_of(stream: str, name: str) -> Path:
+    """A file of a stream beside its ledgers: its lock, or what its runs remember. Losing one loses no decision."""
+    return store_root() / "living" / f"{stream}.{name}"
 
 
 def _done(stream: str) -> list[dict]:

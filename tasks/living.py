@@ -12,7 +12,7 @@ from prefect.artifacts import create_table_artifact
 
 from data_catalog import catalog, catalog_steps, promotions, store
 from data_catalog.outage import Outage
-from data_catalog.places import home, store_root
+from data_catalog.places import home
 from data_catalog.recorded import RecordedStep, TrainedStep
 from data_catalog.store import MissingArtifact
 from data_catalog.store_files import write_atomically
@@ -63,7 +63,7 @@ def write_record(
 
     Pages take longer the more steps there are; so does the record, in milliseconds.
     """
-    name, steps, mark = run_name(stream, seed), len(digests), store_root() / "living" / f"{stream}.views.json"
+    name, steps, mark = run_name(stream, seed), len(digests), living.file_of(stream, "views.json")
     known = json.loads(mark.read_text()) if mark.is_file() else {"record": 0, "page": 0}
     has_record = known["record"] == steps and name in known_experiments() and store.is_intact(pointed_to(name))
     has_page = (home() / "reports" / f"{name}.html").is_file() and not _is_behind(known["page"], steps)

@@ -10,8 +10,8 @@ from pathlib import Path
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from data_catalog.durations import spoken
-from data_catalog.places import store_root
 from data_catalog.store_files import write_atomically
+from models import living
 from models.evaluation.record import StageRecord
 from tasks.progress import ARTIFACT_SECONDS
 
@@ -86,4 +86,4 @@ def _past(stream: str) -> list[tuple[str, float]]:
 
 
 def _memory(stream: str) -> Path:
-    return store_root() / "living" / f"{stream}.took.json"
+    return living.file_of(stream, "took.json")

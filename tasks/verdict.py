@@ -5,7 +5,6 @@ import json
 from prefect.artifacts import create_markdown_artifact
 
 from data_catalog import promotions
-from data_catalog.places import store_root
 from data_catalog.store_files import write_atomically
 from models import living
 from models.verdict_page import verdict_page
@@ -23,7 +22,7 @@ def show_verdict(stream: str, step: int) -> None:
 
 def show_last_verdict(stream: str) -> None:
     """Write the page about the newest step, unless a run has done so before: also after one that was killed."""
-    last, mark = living.last_step(stream), store_root() / "living" / f"{stream}.shown.json"
+    last, mark = living.last_step(stream), living.file_of(stream, "shown.json")
     if last is None or (mark.is_file() and json.loads(mark.read_text())["step"] == last.step):
         return
     show_verdict(stream, last.step)
