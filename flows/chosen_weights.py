@@ -1,8 +1,7 @@
 """Which stored weights a person means: by digest, or by the recipe and step of an experiment that made them."""
 
-import re
-
 from data_catalog import store
+from data_catalog.refs import is_digest
 from flows.experiment import ExperimentConfig
 from flows.living_config import LivingConfig
 from models.checkpoints import CheckpointRef
@@ -37,7 +36,7 @@ def digest_asked_for(experiment: ExperimentConfig, checkpoint: str) -> str | Non
         return None
     if checkpoint == "live" and isinstance(experiment, LivingConfig):
         return live_now(experiment.name).checkpoint
-    digest = checkpoint if re.fullmatch(r"sha256:[0-9a-f]{64}", checkpoint) else _deployed(experiment, checkpoint)
+    digest = checkpoint if is_digest(checkpoint) else _deployed(experiment, checkpoint)
     store.locate(digest)
     return digest
 

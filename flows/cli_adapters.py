@@ -1,6 +1,5 @@
 """Commands on adapters: out to peft, and in from it."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -66,10 +65,11 @@ def fold_adapter(
 
 def _digest(name: str, experiment: str | None, which: str) -> str:
     """`name` if it is a digest, else that of the `which` weights of a step of a finished experiment."""
+    from data_catalog.refs import is_digest
     from flows.status import only_experiment
     from models.evaluation.record import find_record
 
-    if re.fullmatch(r"sha256:[0-9a-f]{64}", name):
+    if is_digest(name):
         return name
     chosen = experiment or only_experiment()
     found = {f"{r.name}/{s.step}": getattr(s, which) for r in find_record(chosen).recipes for s in r.trained}

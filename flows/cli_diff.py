@@ -80,9 +80,10 @@ def short_names(checkpoints: Sequence[str]) -> list[str]:
 
 def _file(name: str, experiment: str | None, weights: str) -> Path:
     """The file of a checkpoint; raises ValueError saying what can be given for a name that is none."""
+    from data_catalog.refs import is_digest
     from data_catalog.store import locate
 
-    if re.fullmatch(r"sha256:[0-9a-f]{64}", name):
+    if is_digest(name):
         return locate(name)
     if Path(name).is_dir():
         raise ValueError(f"{name} is a folder; give the *.safetensors file in it")

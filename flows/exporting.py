@@ -1,11 +1,11 @@
 """Which weights a person wants out of the store, and the folder that comes of it."""
 
-import re
 from pathlib import Path
 from typing import get_args
 
 from data_catalog import promotions, store
 from data_catalog.promotions import Promotion
+from data_catalog.refs import is_digest
 from models import exporting, living
 from models.checkpoints import CheckpointRef
 from models.model_card import model_card, plain_card
@@ -46,7 +46,7 @@ def _entry(stream: str, history: list[Promotion], number: int) -> Promotion:
 
 
 def _of_digest(digest: str) -> tuple[CheckpointRef, str]:
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+    if not is_digest(digest):
         raise ValueError(f"{digest!r} is no digest: give sha256: and 64 hex digits, as `evergreen lineage` shows them")
     store.locate(digest)
     origins = store.origins(digest)

@@ -6,7 +6,6 @@ the bytes, the two ledgers of a living stream have to tell one story.
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +14,12 @@ from typing import Literal
 from data_catalog import ledger, promotions, store
 from data_catalog.places import home, results_root
 from data_catalog.promotions import Promotion
-from data_catalog.refs import Spec
+from data_catalog.refs import Spec, digests_in
 from models import living
 from models.evaluation.record import known_experiments, pointed_to
 from models.needs import known_streams, to_go_on
 from models.versions import brought_by, champion, versions
 
-DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 READERS = 4  # files hashed at a time
 State = Literal["intact", "missing", "damaged"]
 
@@ -151,7 +149,7 @@ class _Look:
         except ValueError as error:
             self._tell(str(ledger.path_of(name)), "damaged", "whoever reads it", False, str(error))
             return
-        self.claim(_named(json.dumps(entries).encode()), f"the ledger {name}")
+        self.claim(digests_in(json.dumps(entries)), f"the ledger {name}")
 
     def _at_result(self, path: Path) -> None:
         data = path.read_bytes()
@@ -160,7 +158,7 @@ class _Look:
         except (ValueError, KeyError, TypeError):
             remedy = "the stage runs again when it is asked for"
             self._tell(str(path), "damaged", f"re-use of {path.name.rpartition('-')[0]}", False, remedy)
-        self.claim(_named(data), f"a result of {path.name.rpartition('-')[0]}")
+        self.claim(digests_in(data.decode(errors="replace")), f"a result of {path.name.rpartition('-')[0]}")
 
     def _check_story(self, stream: str, history: list[Promotion], finished: list[str]) -> None:
         """The ledger of promotions speaks of steps that are finished, and of what they proposed."""
@@ -214,16 +212,12 @@ def _looked_at(digest: str) -> tuple[State, int, set[str]]:
         with open(path, "rb") as file:
             found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             file.seek(0)
-            named = _named(file.read()) if file.read(1) == b"{" else set()
+            named = digests_in(file.read().decode(errors="replace")) if file.read(1) == b"{" else set()
     except FileNotFoundError:
         return "missing", 0, set()
     if found != digest:
         return "damaged", path.stat().st_size, set()
     return "intact", path.stat().st_size, named
-
-
-def _named(data: bytes) -> set[str]:
-    return {digest.decode() for digest in DIGEST.findall(data)}
 
 
 def _is_backbone(digest: str) -> bool:

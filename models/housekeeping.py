@@ -14,10 +14,10 @@ from pathlib import Path
 
 from data_catalog import in_use, store, trash
 from data_catalog.places import decoded_root, results_root, store_root
-from data_catalog.refs import Spec
+from data_catalog.refs import Spec, digests_in
 from data_catalog.retention import KeepSpec
 from data_catalog.store_files import make_folder
-from models.needs import DIGEST, FACTS, WEIGHTS, Needs, kinds
+from models.needs import FACTS, WEIGHTS, Needs, kinds
 
 LITTER_SECONDS = 86400.0  # temporary files that no process can still be writing
 
@@ -176,8 +176,8 @@ def _must_be_there(path: Path) -> set[str]:
     """Without these a record is a miss; facts name in their keys what they follow from."""
     text = path.read_text()
     if path.parent.parent.parent != store_root():
-        return set(DIGEST.findall(text))
-    return set(DIGEST.findall(json.dumps(json.loads(text).get("fact"))))
+        return digests_in(text)
+    return digests_in(json.dumps(json.loads(text).get("fact")))
 
 
 def _counted(staying: dict[str, str]) -> tuple[Staying, ...]:

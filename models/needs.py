@@ -4,20 +4,18 @@ Whatever is named by nobody, or only by what let it go, is `housekeeping`'s to d
 """
 
 import json
-import re
 import time
 from collections.abc import Iterable
 from datetime import datetime
 
 from data_catalog import descent, ledger, promotions, recorded, store
 from data_catalog.places import results_root, store_root
-from data_catalog.refs import Spec
+from data_catalog.refs import Spec, digests_in
 from data_catalog.retention import KeepSpec
 from models import living
 from models.evaluation.record import known_experiments, load_record, pointed_to
 from models.living import LivingStep
 
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 WEIGHTS = "weights"
 MARKS = {"backbone": WEIGHTS, "curves_of": "curves"}  # key of a manifest -> what it tells of
 FACTS = ("texts", "tokens", "scores")  # folders of the store with facts that name artifacts
@@ -73,14 +71,14 @@ class Needs:
                     "plan": fact["plan"], "exclusions": fact["exclusions"],
                     "before": [step["step_plan"] for step in fact["steps"] if step["step"] < 0],
                 }  # fmt: skip
-            self.need(_digests(json.dumps(fact)), "the catalog")
+            self.need(digests_in(json.dumps(fact)), "the catalog")
 
     def _of_results(self) -> None:
         """Result records and kept facts that were used lately; not what a rule of retention has let go."""
         kept = (path for folder in FACTS for path in (store_root() / folder).glob("*/*.json"))
         for path in (*results_root().glob("*-*"), *kept):
             if self.is_young(time.time() - path.stat().st_mtime):
-                found = _digests(path.read_text())
+                found = digests_in(path.read_text())
                 self.need(found - self.let_go.keys(), f"results that were used in the last {self.cache_days:g} days")
 
 
@@ -151,7 +149,7 @@ def known_streams() -> list[str]:
 
 def named(*values: Spec) -> set[str]:
     """Every digest that values name."""
-    return set().union(*(_digests(value.model_dump_json()) for value in values))
+    return set().union(*(digests_in(value.model_dump_json()) for value in values))
 
 
 def _parts(step: LivingStep) -> dict[str, set[str]]:
@@ -200,7 +198,7 @@ def _prepared(stream: str) -> set[str]:
 def _inside(digest: str) -> set[str]:
     """The digests in an artifact that is itself a document; none if it is gone."""
     path = store.path_of(digest)
-    return _digests(path.read_text()) if path.is_file() else set()
+    return digests_in(path.read_text()) if path.is_file() else set()
 
 
 def kinds(digest: str) -> set[str]:
@@ -209,7 +207,3 @@ def kinds(digest: str) -> set[str]:
     found = {str(origin[word]) for origin in origins for word in words if word in origin}
     found |= {name for mark, name in MARKS.items() if any(mark in origin for origin in origins)}
     return found
-
-
-def _digests(text: str) -> set[str]:
-    return set(DIGEST.findall(text))

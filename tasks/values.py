@@ -2,17 +2,15 @@
 
 import importlib
 import json
-import re
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
 from data_catalog import store
-from data_catalog.refs import Spec
+from data_catalog.refs import Spec, is_digest
 
 PACKAGES = ("data_catalog", "models", "tasks", "flows")  # records come from disk: nothing else is imported for them
 SUPPORTED = "specs, references, numbers, strings, None, and lists, tuples or dicts of them"
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class UnsupportedValue(TypeError):
@@ -102,7 +100,7 @@ def _decode(document: Any) -> Any:
 
 def _digests(document: Any) -> Iterator[str]:
     match document:
-        case str() if DIGEST.fullmatch(document):
+        case str() if is_digest(document):
             yield document
         case dict():
             for item in document.values():

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 
 from data_catalog import metadata
 from data_catalog.files import FileStat
-from data_catalog.refs import Spec
+from data_catalog.refs import DIGEST, Spec
 from data_catalog.shards import SAMPLES, TEXTS, DatasetFacts
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class RawDataset(Spec):
 
     source: str
     dataset: str
-    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    digest: str = Field(pattern=f"^{DIGEST}$")
 
 
 class Listing(NamedTuple):

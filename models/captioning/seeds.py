@@ -10,7 +10,7 @@ from pydantic import Field
 from data_catalog import store
 from data_catalog.caption_rows import CAME_ALONG, GIVEN, Origin, Texts, flat
 from data_catalog.captions import Progress
-from data_catalog.refs import Spec
+from data_catalog.refs import DIGEST, Spec
 from data_catalog.shards import DatasetFacts
 from models.captioning.captioner import ImageCaptioner
 
@@ -35,7 +35,7 @@ class Recorded(Spec):
     """The captions behind the digest of a CaptionRef of the same dataset."""
 
     kind: Literal["recorded"] = "recorded"
-    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")  # of the captions
+    digest: str = Field(pattern=f"^{DIGEST}$")  # of the captions
 
     def id(self) -> str:
         """The digest."""
