@@ -49,12 +49,12 @@ def write_open_clip(
     `link`: the weights are the store's own file by another name, where the file system allows; else a copy.
     """
     clip.write_description(checkpoint.backbone, folder, at)
-    place_weights(checkpoint, folder / weights, link)
+    place_weights(checkpoint.digest, folder / weights, link)
 
 
-def place_weights(checkpoint: CheckpointRef, target: Path, link: bool) -> None:
+def place_weights(digest: str, target: Path, link: bool) -> None:
     """Put the weights at `target`, linked or copied; what was there is replaced."""
-    source = locate(checkpoint.digest)
+    source = locate(digest)
     target.unlink(missing_ok=True)
     if link:
         try:

@@ -4,9 +4,7 @@ A view of the ledger `promotions-<stream>`, made again by one call whatever was 
 added, what the ledger does not know is marked and no alias points to it. Nothing reads it to decide.
 """
 
-import contextlib
 import json
-import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from models.living import LivingStep
 from models.model_card import model_card
 from models.versions import ancestors, champion, versions
 from tasks.caching import uncached
-from tasks.tracking import MLflowFailed, Tracker, costs_of, curve_points, key_of, open_tracker, tracking_uri
+from tasks.tracking import MLflowFailed, Tracker, costs_of, curve_points, folder_of, key_of, open_tracker, rows_of
 
 CHAMPION = "champion"
 ENTRY, DIGEST, UNKNOWN = "evergreen.entry", "sha256", "evergreen.not_in_ledger"
@@ -86,18 +84,10 @@ def agree(stream: str, look_at_files: bool = True) -> Registered:
 
 
 def is_up_to_date(stream: str, history: list[Promotion]) -> bool:
-    """Whether the local database says what the ledger says: spares a run the import of mlflow, and reads no file."""
-    file = Path(tracking_uri().removeprefix("sqlite:///"))
-    if not file.is_file():
-        return False
+    """Whether the local database says what the ledger says; no file of a version is read."""
     wanted = {(str(entry.number), entry.checkpoint) for entry in versions(history)}
-    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=60)) as database:
-        try:
-            found = database.execute(_TAGGED, (ENTRY, DIGEST, stream)).fetchall()
-            (live,) = database.execute(_CHAMPION, (ENTRY, stream, CHAMPION)).fetchone() or (None,)
-        except sqlite3.OperationalError:  # no such table: MLflow has never been here, or keeps versions differently now
-            return False
-    return {(entry, digest) for entry, digest in found} == wanted and live == str(champion(history).number)
+    found, live = rows_of((_TAGGED, (ENTRY, DIGEST, stream)), (_CHAMPION, (ENTRY, stream, CHAMPION)))
+    return set(found) == wanted and live == [(str(champion(history).number),)]
 
 
 _TAGGED = (
@@ -166,7 +156,7 @@ def _place(
     tracker: Tracker, model, stream: str, history: list[Promotion], entry: Promotion, step: LivingStep | None
 ) -> None:
     """Write the files of a version: into the folder of MLflow, the weights linked, or sent to its server."""
-    if (local := _folder(model)) is not None:
+    if (local := folder_of(model)) is not None:
         write_version(stream, history, entry, step, local)
         return
     with tempfile.TemporaryDirectory(dir=store_root()) as scratch:
@@ -194,7 +184,7 @@ def _repair(tracker: Tracker, stream: str, history: list[Promotion], entry: Prom
     """Write the files of a version anew if its weights are gone or damaged; True if they were. Of a server: trusted."""
     source = tracker.client.get_model_version(stream, str(version)).source
     model = tracker.client.get_logged_model(source.removeprefix("models:/"))
-    folder = _folder(model)
+    folder = folder_of(model)
     if folder is None or _is_whole(folder, entry):
         return False
     write_version(stream, history, entry, living.behind(stream, entry), folder)
@@ -211,12 +201,6 @@ def _point(client, stream: str, version: int) -> None:
     aliases = client.get_registered_model(stream).aliases
     if str(aliases.get(CHAMPION)) != str(version):
         client.set_registered_model_alias(stream, CHAMPION, str(version))
-
-
-def _folder(model) -> Path | None:
-    """The folder of a LoggedModel's files, None where they lie on a server or in object storage."""
-    place = model.artifact_location.removeprefix("file://")
-    return Path(place) if place.startswith("/") else None
 
 
 def _tags(stream: str, entry: Promotion) -> dict[str, str]:

@@ -13,19 +13,7 @@ from models import clip
 from tasks import registry, tracking
 from tests.models.conftest import tiny_folder  # noqa: F401 a fixture
 
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """MLflow needs seconds to make its tables: once for all tests of this file."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture(autouse=True)
-def own_database(own_home, tmp_path, empty_database):
-    (tmp_path / "home").mkdir(exist_ok=True)
-    shutil.copy(empty_database, tmp_path / "home" / "mlflow.db")
+pytestmark = pytest.mark.usefixtures("own_database")
 
 
 @pytest.fixture
@@ -56,7 +44,7 @@ def champion() -> str:
 
 def folder(version: int):
     source = client().get_model_version("stream", str(version)).source
-    return registry._folder(client().get_logged_model(source.removeprefix("models:/")))
+    return tracking.folder_of(client().get_logged_model(source.removeprefix("models:/")))
 
 
 def test_every_promotion_is_a_version_and_the_live_one_is_champion(weights):

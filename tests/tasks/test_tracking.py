@@ -1,6 +1,5 @@
 """Tracking leaves every step once, however often it is told, and no second copy of the weights."""
 
-import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,19 +16,7 @@ from models.evaluation.scores import EvalReport, Score, StepScores
 from tasks import tracking
 from tasks.tracking import log_life, log_report, log_step
 
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """MLflow needs seconds to make its tables: once for all tests of this file."""
-    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture(autouse=True)
-def own_database(own_home, tmp_path, empty_database):
-    (tmp_path / "home").mkdir()
-    shutil.copy(empty_database, tmp_path / "home" / "mlflow.db")
+pytestmark = pytest.mark.usefixtures("own_database")
 
 
 def step_record(step: int) -> StepRecord:
