@@ -5,14 +5,12 @@
 Two watchers look at one moment, one event is sent three times, data arrives during a step: each batch is one step.
 """
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +19,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from tests.flows.living_streams import put, written  # noqa: E402 needs the path
+from tests.proving import command, prefect, worker  # noqa: E402
 
 POOL = "arrivals"
 
@@ -42,7 +41,7 @@ def main() -> None:
             race_without_a_server(config)
         with api() as url:
             deploy(config, Path(folder) / "prefect.yaml")
-            with worker():
+            with worker(POOL):
                 for number, (part, prove) in enumerate(PARTS.items(), start=1):
                     if part in asked:
                         put(inbox, number)
@@ -165,33 +164,9 @@ def deploy(config: Path, path: Path) -> None:
     prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(path))
 
 
-@contextlib.contextmanager
-def worker() -> Iterator[None]:
-    """A process worker for the block."""
-    process = subprocess.Popen([command("prefect"), "worker", "start", "--pool", POOL], cwd=ROOT)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
 def evergreen(*arguments: object) -> subprocess.Popen:
     """The command, started."""
     return subprocess.Popen([command("evergreen"), *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-
-
-def prefect(*arguments: str) -> None:
-    """Run the command `prefect` in the repository, as a user would."""
-    subprocess.run([command("prefect"), *arguments], check=True, cwd=ROOT)
-
-
-def command(name: str) -> str:
-    """The path of an installed command of this environment."""
-    return str(Path(sys.executable).with_name(name))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Run it with `make prove`; it takes minutes and leaves nothing behind.
 """
 
-import contextlib
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +19,8 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+from tests.proving import command, prefect, worker  # noqa: E402 needs the path
+
 TINY = {"pretraining_images": 60, "adaptation_images": 130, "test_images": 12}
 STREAM = "colours"
 PATIENCE = 600  # seconds for any run
@@ -193,20 +193,6 @@ def waited_for(look, count: int = 1) -> list[dict]:
     raise AssertionError(f"nothing came within {PATIENCE} s")
 
 
-@contextlib.contextmanager
-def worker(pool: str) -> Iterator[None]:
-    """A process worker for the block."""
-    process = subprocess.Popen([command("prefect"), "worker", "start", "--pool", pool], cwd=ROOT)
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
 def tiny_experiment(path: Path) -> Path:
     """The demo at a hundredth of its size, under a name of its own."""
     raw = yaml.safe_load((ROOT / "flows/configs/demo.yaml").read_text())
@@ -218,16 +204,6 @@ def tiny_experiment(path: Path) -> Path:
     raw["evaluation"]["validation"] = {"share": 0.3}
     path.write_text(yaml.safe_dump(raw))
     return path
-
-
-def prefect(*arguments: str) -> None:
-    """Run the command `prefect` in the repository, as a user would."""
-    subprocess.run([command("prefect"), *arguments], check=True, cwd=ROOT)
-
-
-def command(name: str) -> str:
-    """The path of an installed command of this environment."""
-    return str(Path(sys.executable).with_name(name))
 
 
 def post(url: str, path: str, body: dict | list):

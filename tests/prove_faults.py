@@ -5,6 +5,7 @@ Run it with `make prove`; `--kills N` sets how many random moments a run is kill
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -22,7 +24,7 @@ from tests.flows.living_streams import put, written  # noqa: E402
 
 RUN = """
 import json, os, signal, sys, threading, time
-config, delay, back = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+config, phase, delay, back = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
 if back:  # a clock that went back, to whoever asks this process
     now, ns = time.time, time.time_ns
     time.time, time.time_ns = (lambda: now() - back), (lambda: ns() - int(back * 1e9))
@@ -30,14 +32,32 @@ from flows import environment
 environment.open_home()
 from flows.server import api
 with api():
-    from flows.living import living_stream
+    from flows import living
+    seconds = {}
+    def observed(name, stage):
+        def run(*given):
+            if name == phase:
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            started = time.monotonic()
+            try:
+                return stage(*given)
+            finally:
+                seconds[name] = time.monotonic() - started
+        return run
+    for name in PHASES:
+        setattr(living, name, observed(name, getattr(living, name)))
     print("begun", flush=True)
-    if delay >= 0:
-        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    started = time.monotonic()
-    outcome = living_stream(config)
-    print(json.dumps(outcome.model_dump() | {"seconds": time.monotonic() - started}), flush=True)
+    outcome = living.living_stream(config)
+    print(json.dumps(outcome.model_dump() | {"seconds": seconds}), flush=True)
 """
+PHASES = {
+    "updated": "the update",
+    "advanced": "the merge",
+    "_scored": "the evaluation",
+    "decide": "the promotion",
+    "open_step": "the choice of data",
+    "show_living": "the report",
+}  # fmt: skip  functions of flows.living
 
 
 def main() -> None:
@@ -50,7 +70,8 @@ def main() -> None:
         life = Life(Path(folder))
         undisturbed = life.undisturbed()
         print(
-            f"undisturbed: {len(undisturbed)} steps, the last in {life.seconds:.1f} s; moments of seed {options.seed}"
+            f"undisturbed: {len(undisturbed)} steps; moments of seed {options.seed}; seconds of the last: "
+            + ", ".join(f"{PHASES[name]} {seconds:.2f}" for name, seconds in life.seconds.items())
         )
         killed(life, undisturbed, options.kills, random.Random(options.seed))
         two_at_once(life, undisturbed)
@@ -63,7 +84,7 @@ class Life:
     """Two arrivals in a home of its own for every fault, with one inbox that all of them read."""
 
     def __init__(self, folder: Path):
-        self.folder, self.inbox, self.seconds = folder, folder / "inbox", 0.0
+        self.folder, self.inbox, self.seconds = folder, folder / "inbox", {}
         self.config = written(folder / "living.yaml", self.inbox)
         self.first = folder / "first"  # a home in which the first arrival was lived
 
@@ -83,11 +104,14 @@ class Life:
         subprocess.run(["cp", "-a", str(self.first), str(home)], check=True)
         return home
 
-    def start(self, home: Path, delay: float = -1, back: float = 0, **environment: str) -> subprocess.Popen:
-        """A run of the stream in a process of its own, which kills itself after `delay` seconds of the flow."""
+    def start(
+        self, home: Path, phase: str = "", delay: float = 0, back: float = 0, **environment: str
+    ) -> subprocess.Popen:
+        """A run of the stream in a process of its own, which kills itself `delay` seconds into a phase."""
         own = {"EVERGREEN_HOME": str(home), "EVERGREEN_SAVE_ITERATIONS": "1", "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            [sys.executable, "-c", RUN, str(self.config), str(delay), str(back)], cwd=ROOT, text=True,
+            [sys.executable, "-c", f"PHASES = {list(PHASES)}\n{RUN}", str(self.config), phase, str(delay), str(back)],
+            cwd=ROOT, text=True,
             env=os.environ | own | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -109,20 +133,21 @@ def tell(fault: str, outcome: str) -> None:
 
 
 def killed(life: Life, undisturbed: list[str], kills: int, moments: random.Random) -> None:
-    """kill -9 at random moments of the second step, each followed by a look and by the run that finishes it."""
-    for number in range(kills):
-        home, delay = life.home_after_first(f"killed-{number}"), moments.uniform(0, life.seconds)
-        process = life.start(home, delay=delay)
-        process.communicate(timeout=300)
-        assert process.returncode in (-signal.SIGKILL, 0), process.returncode
+    """kill -9 at random moments of every phase of the second step in turn; the next run finishes it."""
+    for number, phase in zip(range(kills), itertools.cycle(PHASES), strict=False):
+        home, delay = life.home_after_first(f"killed-{number}"), moments.uniform(0, life.seconds[phase])
+        process = life.start(home, phase, delay)
+        _, complained = process.communicate(timeout=300)
+        assert process.returncode in (-signal.SIGKILL, 0), complained[-3000:]
         before = look(home)
         outcome = life.run(home)
         assert outcome["did"] in ("step", "nothing new")
         assert candidates(home) == undisturbed, "other weights than in the undisturbed life"
         after = look(home)
         assert after["deeds"] == ["start", "promote", "promote"], after
-        fault = f"killed {delay:.1f} s into the step"
-        tell(fault, f"{before['stage']}; live then: step {before['live']}; after the next run: step 1")
+        fault = f"killed {delay:.3f} s into {PHASES[phase]}"
+        when = "" if process.returncode else ", too late: the run had ended"
+        tell(fault, f"found {before['stage']}, live step {before['live']}{when}; after the next run: step 1")
 
 
 def two_at_once(life: Life, undisturbed: list[str]) -> None:
@@ -162,7 +187,7 @@ def server_restarted(life: Life, undisturbed: list[str]) -> None:
     with serving(home, port) as url:
         process = life.start(home, PREFECT_API_URL=url)
         process.stdout.readline()
-        time.sleep(life.seconds / 3)
+        time.sleep(sum(life.seconds.values()) / 3)
     time.sleep(1)
     with serving(home, port):
         _, complained = process.communicate(timeout=300)
@@ -204,15 +229,9 @@ def candidates(home: Path) -> list[str]:
         return found
 
 
-@contextlib.contextmanager
-def living_in(home: Path) -> Iterator[None]:
-    """Look into a home from this process."""
-    before = os.environ.get("EVERGREEN_HOME")
-    os.environ["EVERGREEN_HOME"] = str(home)
-    try:
-        yield
-    finally:
-        os.environ.pop("EVERGREEN_HOME") if before is None else os.environ.update(EVERGREEN_HOME=before)
+def living_in(home: Path):
+    """Look into a home from this process, for a block."""
+    return patch.dict(os.environ, EVERGREEN_HOME=str(home))
 
 
 @contextlib.contextmanager
