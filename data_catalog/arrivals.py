@@ -13,13 +13,12 @@ from pydantic import Field
 from data_catalog import store
 from data_catalog.captions import CaptionPolicy, CaptionRef, CaptionScores
 from data_catalog.exclusions import Exclusions
-from data_catalog.plan_rows import PRETRAINING, Sources
+from data_catalog.plan_rows import NEVER, PRETRAINING, Sources
 from data_catalog.refs import Ref
 from data_catalog.sample_columns import TrainingRows, read_columns, training_rows
 from data_catalog.shards import DatasetRef
 from data_catalog.stream import StepSummary, StreamPlan, plan_table
 
-_NEVER = PRETRAINING - 1  # the step of rows that are in no part of a plan
 MEMBERS = pa.schema([("dataset", pa.dictionary(pa.int32(), pa.string())), ("key", pa.string())])
 
 
@@ -82,9 +81,9 @@ def compose_living(
             step = np.full(len(rows.row), PRETRAINING, np.int32)
         else:
             place = pc.index_in(_keys(dataset, rows), value_set=members).fill_null(-1).to_numpy()
-            step = np.append(steps, np.int32(_NEVER))[place]  # -1, in no arrival, is the last
-        step_of.append(np.where(rows.dropped, np.int32(_NEVER), step))
-        sources.require_texts(dataset, rows.row[step_of[-1] != _NEVER])
+            step = np.append(steps, np.int32(NEVER))[place]  # -1, in no arrival, is the last
+        step_of.append(np.where(rows.dropped, np.int32(NEVER), step))
+        sources.require_texts(dataset, rows.row[step_of[-1] != NEVER])
     if not any((step == len(arrivals) - 1).any() for step in step_of):
         raise ValueError(
             f"no sample of the newest arrival ({', '.join(arrivals[-1].samples)}) is there any more: bring its files "

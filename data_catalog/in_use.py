@@ -37,7 +37,7 @@ def alone() -> Iterator[bool]:
     with contextlib.ExitStack() as held:
         for number in _numbers():
             lock = held.enter_context(open(_file(number), "a"))
-            if not _taken(lock.fileno()):
+            if not takes(lock.fileno()):
                 held.close()
                 yield False
                 return
@@ -49,7 +49,7 @@ def has_ended_before(batch: int) -> bool:
     for number in _numbers():
         if number < batch:
             with open(_file(number), "a") as lock:
-                if not _taken(lock.fileno()):
+                if not takes(lock.fileno()):
                     return False
     return True
 
@@ -69,12 +69,13 @@ def sole_housekeeping() -> Iterator[None]:
     """Be the only housekeeping of this store; raises ValueError if another one is at work."""
     make_folder(store_root() / "running")
     with open(store_root() / "running" / "housekeeping.lock", "a") as lock:
-        if not _taken(lock.fileno()):
+        if not takes(lock.fileno()):
             raise ValueError(f"another `evergreen gc` is at work on {store_root()}; run it again when that is done")
         yield
 
 
-def _taken(descriptor: int) -> bool:
+def takes(descriptor: int) -> bool:
+    """Whether the lock of an open file is free, and from now on this process has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

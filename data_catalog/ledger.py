@@ -28,6 +28,11 @@ def path_of(name: str) -> Path:
     return store_root() / "ledger" / f"{name}.jsonl"
 
 
+def names(beginning: str = "") -> list[str]:
+    """Of the ledgers of the store whose names begin so, what comes after that."""
+    return sorted(path.stem.removeprefix(beginning) for path in path_of("any").parent.glob(f"{beginning}*.jsonl"))
+
+
 def entries(name: str) -> list[dict]:
     """Every entry of a ledger, oldest first; raises ValueError where a line other than a torn last one is damaged."""
     found, torn = _parsed(path_of(name))

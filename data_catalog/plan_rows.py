@@ -15,6 +15,7 @@ from data_catalog.sample_columns import codes_of, read_columns
 from data_catalog.shards import DatasetRef
 
 PRETRAINING = -1  # the step of the rows of the pretraining pool
+NEVER = -2  # the step of rows that are in no part of a plan
 PROVENANCE = {"text": "texts", "caption_kind": "kinds", "captioner": "captioners"}  # per draw: of lists per sample
 
 

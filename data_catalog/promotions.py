@@ -94,13 +94,14 @@ def enter(stream: str, make: Callable[[list[Promotion]], Promotion]) -> Promotio
     return known[0] if known else Promotion(**added[0])
 
 
+def weights_in_words(step: int | None) -> str:
+    """Which weights of a stream are meant."""
+    return "the weights the stream began with" if step is None else f"step {step}"
+
+
 def known_streams() -> list[str]:
     """The names of all streams with a ledger in this store."""
-    return sorted(path.stem.removeprefix("promotions-") for path in _folder().glob("promotions-*.jsonl"))
-
-
-def _folder():
-    return ledger.path_of("any").parent
+    return ledger.names(_name(""))
 
 
 def _name(stream: str) -> str:

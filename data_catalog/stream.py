@@ -18,7 +18,7 @@ from data_catalog.exclusions import Exclusions
 from data_catalog.mixture import Mixture, split_batch
 from data_catalog.orderings import AnyOrdering
 from data_catalog.orderings.base import Background, Concept
-from data_catalog.plan_rows import PRETRAINING, PlanRows, Sources
+from data_catalog.plan_rows import NEVER, PRETRAINING, PlanRows, Sources
 from data_catalog.pools import AnyPool
 from data_catalog.pools.uniform import Uniform
 from data_catalog.refs import Ref, Spec
@@ -27,7 +27,6 @@ from data_catalog.seeds import rng
 from data_catalog.shards import DatasetRef, facts
 
 BATCH_ORDER = ("update", "buffer", "pretraining")  # the parts of a batch (reference section 4)
-_NEVER = -2  # the step of rows that are in no part of a plan
 PLAN = pa.schema(
     [
         ("step", pa.int32()),
@@ -111,7 +110,7 @@ def compose_stream(
     arrives = {concept: step for step, chunk in enumerate(plan_of) for concept in chunk}
     step_of = [steps_of_rows(name, rows, arrives if name in streamed else None) for name, rows in found.items()]
     for dataset, rows, step in zip(sources.datasets, found.values(), step_of, strict=True):
-        sources.require_texts(dataset, rows.row[step != _NEVER])
+        sources.require_texts(dataset, rows.row[step != NEVER])
     plan = plan_table(list(found.values()), step_of, sources)
     digest = store.write_table(
         plan,
@@ -229,13 +228,13 @@ def _present(rows: TrainingRows, which: np.ndarray | slice = slice(None)) -> Ite
 
 
 def steps_of_rows(name: str, rows: TrainingRows, step_of_concept: Mapping[Concept, int] | None) -> np.ndarray:
-    """The step of each training row: that of its concept, PRETRAINING where no steps are given, or _NEVER."""
+    """The step of each training row: that of its concept, PRETRAINING where no steps are given, or NEVER."""
     if step_of_concept is None:
         steps = np.full(len(rows.row), PRETRAINING, np.int32)
     else:
-        known = [step_of_concept.get(Concept(name, concept), _NEVER) for concept in rows.names]
-        steps = np.array([*known, _NEVER], np.int32)[rows.concept]  # no concept, -1, is the last
-    return np.where(rows.dropped, np.int32(_NEVER), steps)
+        known = [step_of_concept.get(Concept(name, concept), NEVER) for concept in rows.names]
+        steps = np.array([*known, NEVER], np.int32)[rows.concept]  # no concept, -1, is the last
+    return np.where(rows.dropped, np.int32(NEVER), steps)
 
 
 def plan_table(found: list[TrainingRows], step_of: list[np.ndarray], sources: Sources) -> pa.Table:

@@ -24,6 +24,7 @@ from data_catalog.store_files import write_atomically
 from flows.experiment import parse
 from flows.living_config import LivingConfig, load_living
 from models import living
+from models.living import LivingStep
 from tasks.locks import is_held
 
 log = logging.getLogger(__name__)
@@ -97,9 +98,14 @@ def configured(stream_or_config: str) -> tuple[LivingConfig, str | None]:
         raise ValueError(
             f"{stream_or_config!r} is neither the file of a living stream nor the name of one that has made a step here"
         )
-    found = parse(yaml.safe_load(store.read_bytes(last.config)), f"the configuration of {stream_or_config}")
+    return configured_at(last, stream_or_config), None
+
+
+def configured_at(step: LivingStep, stream: str) -> LivingConfig:
+    """What a step was made with; raises ValueError where this version of Evergreen does not take it."""
+    found = parse(yaml.safe_load(store.read_bytes(step.config)), f"what step {step.step} of {stream} was made with")
     assert isinstance(found, LivingConfig)
-    return found, None
+    return found
 
 
 def _judged(config: LivingConfig, news: Sequence[News], few: dict) -> tuple[str, str, bool]:

@@ -23,10 +23,9 @@ from pydantic import Field
 from data_catalog import promotions
 from data_catalog.promotions import Promotion
 from data_catalog.store_files import write_atomically
+from flows.handing_over import FLOW
 from models import living
 from models.decisions import promote_step, reject_step
-
-FLOW = "living-stream"
 
 
 class Answer(RunInput):

@@ -1,6 +1,5 @@
 """The commands of a living stream: take a step, and decide about steps."""
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -108,7 +107,7 @@ def _decide(stream: str, deed: Callable[[], Any], json_output: bool) -> None:
         print_json({"stream": stream, "entry": entry.model_dump(), "live": live.model_dump()})
     else:
         news = "" if entry.number >= before else " (entered before: nothing is changed)"
-        weights = "the weights it began with" if live.step is None else f"step {live.step}"
+        weights = promotions.weights_in_words(live.step)
         typer.echo(f"{stream}: entry {entry.number}, {entry.deed}{news}; live: {weights}, {live.checkpoint[:19]}")
     sys.stdout.flush()
     for problem in _views(stream):
@@ -118,7 +117,7 @@ def _decide(stream: str, deed: Callable[[], Any], json_output: bool) -> None:
 def _views(stream: str) -> list[str]:
     """Make the registry and the pages agree with the ledger; what could not be done, in words."""
     from data_catalog import promotions
-    from flows.server import running_server
+    from flows.handing_over import server
     from flows.telling import tell_of
     from tasks.registry import agree, is_up_to_date
     from tasks.tracking import MLflowFailed
@@ -130,7 +129,7 @@ def _views(stream: str) -> list[str]:
             agree(stream)
     except MLflowFailed as failure:
         problems.append(f"the registry is behind, `evergreen registry {stream}` brings it up: {failure}")
-    if url := os.environ.get("PREFECT_API_URL") or running_server():
+    if url := server():
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         from flows.asking import close_questions_if_possible
@@ -141,7 +140,8 @@ def _views(stream: str) -> list[str]:
 
 
 def _told(outcome: Any) -> list[str]:
-    weights = "the weights it began with" if outcome.live_step is None else f"step {outcome.live_step}"
+    from data_catalog.promotions import weights_in_words
+
     did = {
         "step": f"step {outcome.step}: the gate says {outcome.verdict}{' (held)' * outcome.held}",
         "waiting": f"{outcome.waiting} new samples wait for more; `--now` takes a step all the same",
@@ -151,7 +151,7 @@ def _told(outcome: Any) -> list[str]:
         f"{outcome.stream}: {did}",
         *(f"  {reason}" for reason in outcome.reasons),
         *([hint] if outcome.held else []),
-        f"live: {weights}, {outcome.live[:19]}",
+        f"live: {weights_in_words(outcome.live_step)}, {outcome.live[:19]}",
     ]
 
 

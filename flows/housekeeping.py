@@ -2,15 +2,13 @@
 
 from typing import Annotated
 
-import yaml
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
-from data_catalog import store
 from data_catalog.retention import KeepSpec
+from flows.arriving import configured_at
 from flows.environment import open_home
-from flows.experiment import parse
 from flows.living_config import load_living
 from models import living
 from models.housekeeping import Housekeeping, keep_house
@@ -44,7 +42,7 @@ def policies_of(config: str | None) -> dict[str, KeepSpec]:
         stream = load_living(config)
         return {stream.name: stream.living.keep}
     last = {stream: living.last_step(stream) for stream in known_streams()}
-    return {stream: _told(step.config, stream) for stream, step in last.items() if step is not None}
+    return {stream: configured_at(step, stream).living.keep for stream, step in last.items() if step is not None}
 
 
 def in_words(done: Housekeeping) -> str:
@@ -63,11 +61,6 @@ def in_words(done: Housekeeping) -> str:
 def megabytes(size: int) -> str:
     """Bytes as people read them."""
     return f"{size / 1e6:,.1f} MB"
-
-
-def _told(config: str, stream: str) -> KeepSpec:
-    raw = yaml.safe_load(store.read_bytes(config))
-    return parse(raw, f"the configuration that {stream} last ran under").living.keep
 
 
 def _page(done: Housekeeping) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from data_catalog import promotions
 from data_catalog.arrivals import Arrival
-from data_catalog.promotions import Promotion
+from data_catalog.promotions import Promotion, weights_in_words
 from flows.ingest import Ingested, ingest_sources
 from flows.living_config import LivingConfig
 from flows.preparing import (
@@ -39,7 +39,7 @@ def begun_with(config: LivingConfig, material: Material) -> CheckpointRef:
         return CheckpointRef(digest=first.checkpoint, backbone=first.backbone)
     start, _ = begin(config, material)
     told = Promotion(number=0, deed="start", checkpoint=start.digest, backbone=start.backbone, by="stream",
-                     reason="the weights the stream began with", time="")  # fmt: skip
+                     reason=weights_in_words(None), time="")  # fmt: skip
     promotions.add(config.name, told, follows=None)
     return start
 

@@ -1,9 +1,7 @@
 """What a home holds, without starting any server."""
 
-import shutil
-from pathlib import Path
-
 from data_catalog import catalog, places, promotions, store
+from data_catalog.disk import free_bytes
 from models.evaluation.record import find_record, known_experiments
 from models.evaluation.report import best_recipe
 
@@ -17,7 +15,7 @@ def status_of_home() -> dict:
         "home": str(places.home()),
         "artifacts": sum(1 for _ in store.stored_digests()),
         "store_megabytes": round(sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) / 1e6, 1),
-        "free_gigabytes": round(shutil.disk_usage(_nearest(root)).free / 1e9, 1),
+        "free_gigabytes": round(free_bytes(root) / 1e9, 1),
         "unfinished_updates": len({path.parent for path in (root / "unfinished").glob("*/*.pt")}),
     }
 
@@ -39,11 +37,6 @@ def only_experiment() -> str:
             + ("name one" if names else "run one first, e.g. `evergreen demo`")
         )
     return names[0]
-
-
-def _nearest(folder: Path) -> Path:
-    """The folder, or the one above it that there is."""
-    return next(each for each in (folder, *folder.parents) if each.is_dir())
 
 
 def _experiment(name: str) -> dict:

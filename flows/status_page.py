@@ -1,6 +1,7 @@
 """The status of a living stream as people read it: in the terminal and as a page of a run."""
 
 from data_catalog.durations import ago
+from data_catalog.promotions import weights_in_words
 from flows.stream_status import Live, Scheduled, SeenStep, StreamStatus
 
 
@@ -53,7 +54,7 @@ def alert_lines(status: StreamStatus) -> list[str]:
 
 
 def _live(live: Live) -> str:
-    what = "the weights the stream began with" if live.step is None else f"step {live.step}"
+    what = weights_in_words(live.step)
     scores = live.scores and ", ".join(
         f"{name.replace('_', ' ')} {value:.3f}"
         for name, value in live.scores.model_dump(exclude={"step"}).items()

@@ -108,9 +108,9 @@ class _Look:
         for name in known_experiments():
             self.claim([pointed_to(name)], f"the report of {name}")
         done = {f"{kind}-{stream}" for stream in streams for kind in ("promotions", "living")}
-        for path in sorted(ledger.path_of("any").parent.glob("*.jsonl")):
-            if path.stem not in done:
-                self._at_ledger(path.stem)
+        for name in ledger.names():
+            if name not in done:
+                self._at_ledger(name)
         for path in sorted(path for path in results_root().glob("*-*") if path.is_file()):
             self._at_result(path)
 
@@ -162,7 +162,7 @@ class _Look:
 
     def _check_story(self, stream: str, history: list[Promotion], finished: list[str]) -> None:
         """The ledger of promotions speaks of steps that are finished, and of what they proposed."""
-        done = [entry for entry in ledger.entries(f"living-{stream}") if entry["event"] == "done"]
+        done = living.done(stream)
         for number, entry in enumerate(history):
             if why := _contradiction(number, entry, history, [each["candidate"] for each in done]):
                 self._tell(f"entry {number} of promotions-{stream}", "contradictory", stream, True,

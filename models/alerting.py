@@ -6,7 +6,7 @@ from pydantic import Field
 
 from data_catalog import alerts, promotions
 from data_catalog.alerts import DRIFTING, HELD, PROMOTED, REJECTED, ROLLED_BACK, Alert, named
-from data_catalog.promotions import Promotion
+from data_catalog.promotions import Promotion, weights_in_words
 from data_catalog.refs import Spec
 from models import living
 
@@ -57,6 +57,6 @@ def _crossing(stream: str, entry: Promotion, spec: AlertSpec) -> float | None:
 
 
 def _said(stream: str, entry: Promotion) -> str:
-    what = "the weights the stream began with" if entry.step is None else f"step {entry.step}"
+    what = weights_in_words(entry.step)
     deed = {"promote": "is live", "reject": "is rejected", "rollback": "is live again"}[entry.deed]
     return f"{stream}: {what} {deed}, by {entry.by}: {entry.reason}"

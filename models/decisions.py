@@ -7,7 +7,7 @@ twice, by a retried run or by two people, it is entered once.
 from collections.abc import Callable
 
 from data_catalog import promotions, store
-from data_catalog.promotions import LiveChanged, Promotion
+from data_catalog.promotions import LiveChanged, Promotion, weights_in_words
 from models import living
 from models.living import LivingStep
 from models.versions import brought_by
@@ -143,5 +143,5 @@ def _said(reason: str) -> str:
 
 def _what(entry: Promotion) -> str:
     """An entry in words."""
-    weights = "the weights it began with" if entry.step is None else f"step {entry.step}"
+    weights = weights_in_words(entry.step)
     return f"{entry.deed}, {weights}"

@@ -103,12 +103,12 @@ def finish(stream: str, step: LivingStep) -> str:
 
 def finished(stream: str) -> list[str]:
     """The digests of the records of all finished steps, in stream order."""
-    return [entry["record"] for entry in _done(stream)]
+    return [entry["record"] for entry in done(stream)]
 
 
 def arrivals(stream: str) -> list[Arrival]:
     """What came at each finished step."""
-    return [Arrival(**entry["arrival"]) for entry in _done(stream)]
+    return [Arrival(**entry["arrival"]) for entry in done(stream)]
 
 
 def step_at(stream: str, step: int) -> LivingStep:
@@ -140,7 +140,7 @@ def behind(stream: str, live: Promotion) -> LivingStep | None:
 def undecided(stream: str) -> list[int]:
     """The steps that the gate held and nobody has decided about, oldest first."""
     known = {e.step for e in entries(stream) if e.deed in ("promote", "reject")}
-    return [entry["step"] for entry in _done(stream) if entry["step"] not in known]
+    return [entry["step"] for entry in done(stream) if entry["step"] not in known]
 
 
 def live_now(stream: str) -> Promotion:
@@ -155,12 +155,18 @@ def live_of(stream: str, history: list[Promotion]) -> Promotion:
     return found
 
 
+def begun_streams() -> list[str]:
+    """The names of all streams that have begun a step in this store."""
+    return ledger.names(_name(""))
+
+
 def file_of(stream: str, name: str) -> Path:
     """A file of a stream beside its ledgers: its lock, or what its runs remember. Losing one loses no decision."""
     return store_root() / "living" / f"{stream}.{name}"
 
 
-def _done(stream: str) -> list[dict]:
+def done(stream: str) -> list[dict]:
+    """What the ledger says of each finished step, in stream order."""
     return [entry for entry in ledger.entries(_name(stream)) if entry["event"] == "done"]
 
 

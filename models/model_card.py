@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_catalog.promotions import Promotion
+from data_catalog.promotions import Promotion, weights_in_words
 from models.evaluation.scores import SUMMARY_METRICS, EvalReport, primary
 from models.living import LivingStep
 
@@ -26,7 +26,7 @@ def model_card(
 
     `ancestors`: the versions they were trained on from, nearest first; `backbone`: a summary of `models.exporting`.
     """
-    about = "the weights the stream began with" if step is None else f"step {step.step}"
+    about = weights_in_words(step and step.step)
     parts = [_FRONT + f"# {stream}, {about}", _what_it_is(stream, entry), _architecture(backbone)]
     if step is None:
         parts.append("Scores: the version of the first step lists those of these weights beside its own.")

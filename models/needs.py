@@ -143,8 +143,7 @@ class _StreamNeeds:
 
 def known_streams() -> list[str]:
     """Every living stream that has begun a step or has weights."""
-    begun = (path.stem.removeprefix("living-") for path in ledger.path_of("any").parent.glob("living-*.jsonl"))
-    return sorted({*promotions.known_streams(), *begun})
+    return sorted({*promotions.known_streams(), *living.begun_streams()})
 
 
 def named(*values: Spec) -> set[str]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data_catalog.in_use import takes
 from data_catalog.store_files import make_folder
 
 POLL_SECONDS = 0.05
@@ -81,7 +82,7 @@ class FlockManager:
 
     def _try(self, key: str, holder: str) -> bool:
         descriptor = _open(self._file(key))
-        if not _locks(descriptor):
+        if not takes(descriptor):
             os.close(descriptor)
             return False
         with self._guard:
@@ -99,7 +100,7 @@ def is_held(path: Path) -> bool:
     """Whether some process has the lock file `path`."""
     descriptor = _open(path)
     try:
-        return not _locks(descriptor)
+        return not takes(descriptor)
     finally:
         os.close(descriptor)
 
@@ -107,14 +108,6 @@ def is_held(path: Path) -> bool:
 def _open(path: Path) -> int:
     make_folder(path.parent)
     return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-
-
-def _locks(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _poll(claim: Callable[[], bool], timeout: float | None) -> bool:

@@ -58,7 +58,7 @@ def test_a_registry_that_cannot_be_reached_is_said_after_the_decision_holds(ever
 
 
 @pytest.mark.parametrize("outcome, told", [
-    ({"did": "nothing new"}, ["colours: nothing new", "live: the weights it began with, 0123"]),
+    ({"did": "nothing new"}, ["colours: nothing new", "live: the weights the stream began with, 0123"]),
     ({"did": "waiting", "waiting": 3}, ["3 new samples wait for more; `--now` takes a step all the same"]),
     ({"did": "step", "step": 7, "verdict": "hold", "reasons": ["may be worse"], "held": True, "live_step": 6},
      ["step 7: the gate says hold (held)", "may be worse", "evergreen promote colours --step 7", "live: step 6"]),
