@@ -75,9 +75,12 @@ def registry(
         print_json(done.model_dump(mode="json"))
         return
     typer.echo(f"{stream}: {len(done.versions)} versions in MLflow, version {done.champion} is {CHAMPION}")
-    for what, versions in (("added", done.added), ("written anew", done.repaired), ("not of the ledger", done.unknown)):
-        if versions:
-            typer.echo(f"{what}: {', '.join(str(version) for version in versions)}")
+    for what, numbers in (
+        ("added", done.added), ("written anew", done.repaired), ("not of the ledger", done.unknown),
+        ("entries of the ledger without a version, since housekeeping let their weights go", done.gone),
+    ):  # fmt: skip
+        if numbers:
+            typer.echo(f"{what}: {', '.join(str(number) for number in numbers)}")
 
 
 def _show_findings(found) -> None:

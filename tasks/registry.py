@@ -37,6 +37,7 @@ class Registered(Spec):
     added: tuple[int, ...] = ()  # versions
     repaired: tuple[int, ...] = ()  # versions whose files were gone or damaged
     unknown: tuple[int, ...] = ()  # versions that the ledger does not know
+    gone: tuple[int, ...] = ()  # entries without a version, since the store has let their weights go
 
 
 @uncached(label="registry {stream}")
@@ -61,18 +62,20 @@ def keep_up(stream: str) -> None:
 def agree(stream: str, look_at_files: bool = True) -> Registered:
     """Make the registered model of `stream` say what the ledger says; `look_at_files`: of every version, read whole.
 
-    Raises ValueError for a stream that never ran, MissingArtifact for weights that the store lacks, MLflowFailed.
+    Raises ValueError for a stream that never ran, MissingArtifact if the store lacks what is live, MLflowFailed.
     """
-    living.live_now(stream)
     history = promotions.entries(stream)
+    live_weights = living.live_of(stream, history).checkpoint
     with open_tracker(stream) as tracker:
         client = tracker.client
         if not client.search_registered_models(f"name = '{stream}'"):
             client.create_registered_model(stream, description=_description(stream))
         known, unknown = _known(client, stream, history)
-        added, repaired = [], []
+        added, repaired, gone = [], [], []
         for entry in versions(history):
-            if entry.number not in known:
+            if entry.checkpoint != live_weights and _is_gone(entry):
+                gone += [] if entry.number in known else [entry.number]
+            elif entry.number not in known:
                 known[entry.number] = _add(tracker, stream, history, entry)
                 added.append(known[entry.number])
             elif look_at_files and _repair(tracker, stream, history, entry, known[entry.number]):
@@ -80,14 +83,15 @@ def agree(stream: str, look_at_files: bool = True) -> Registered:
         live = known[champion(history).number]
         _point(client, stream, live)
     return Registered(stream=stream, versions=known, champion=live, added=tuple(added), repaired=tuple(repaired),
-                      unknown=tuple(unknown))  # fmt: skip
+                      unknown=tuple(unknown), gone=tuple(gone))  # fmt: skip
 
 
 def is_up_to_date(stream: str, history: list[Promotion]) -> bool:
     """Whether the local database says what the ledger says; no file of a version is read."""
-    wanted = {(str(entry.number), entry.checkpoint) for entry in versions(history)}
+    known = {(str(entry.number), entry.checkpoint) for entry in versions(history)}
+    wanted = {(str(entry.number), entry.checkpoint) for entry in versions(history) if not _is_gone(entry)}
     found, live = rows_of((_TAGGED, (ENTRY, DIGEST, stream)), (_CHAMPION, (ENTRY, stream, CHAMPION)))
-    return set(found) == wanted and live == [(str(champion(history).number),)]
+    return wanted <= set(found) <= known and live == [(str(champion(history).number),)]
 
 
 _TAGGED = (
@@ -197,6 +201,11 @@ def _is_whole(folder: Path, entry: Promotion) -> bool:
     return weights.is_file() and store.digest_of_file(weights) == entry.checkpoint and all(f.is_file() for f in others)
 
 
+def _is_gone(entry: Promotion) -> bool:
+    """Whether housekeeping let the weights of a version go, which a registry made before still has."""
+    return not store.path_of(entry.checkpoint).is_file()
+
+
 def _point(client, stream: str, version: int) -> None:
     aliases = client.get_registered_model(stream).aliases
     if str(aliases.get(CHAMPION)) != str(version):
@@ -211,7 +220,7 @@ def _tags(stream: str, entry: Promotion) -> dict[str, str]:
 
 def _in_short(entry: Promotion, step: LivingStep | None) -> str:
     """At most what MLflow's databases keep."""
-    about = "the weights the stream began with" if step is None else f"step {step.step}, by {entry.by}: {entry.reason}"
+    about = promotions.weights_in_words(entry.step) + (f", by {entry.by}: {entry.reason}" if step else "")
     means = "" if step is None else "; " + ", ".join(
         f"{name.replace('_', ' ')} {value:.3f}"
         for name, value in step.record.summary.model_dump(exclude={"step"}).items()

@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 from data_catalog import promotions, store
 from data_catalog.promotions import Promotion
+from data_catalog.store import MissingArtifact
 from models import clip
 from tasks import registry, tracking
 from tests.models.conftest import tiny_folder  # noqa: F401 a fixture
@@ -109,6 +110,23 @@ def test_a_lost_database_is_made_again(weights, empty_database, tmp_path):
     registry.agree("stream")
     shutil.copy(empty_database, tmp_path / "home" / "mlflow.db")
     assert len(registry.agree("stream").added) == 2
+
+
+def test_what_housekeeping_let_go_stays_in_the_registry_and_does_not_stop_a_new_one(weights, empty_database, tmp_path):
+    enter("start", weights(0))
+    enter("promote", weights(1))
+    enter("promote", weights(2))
+    registry.agree("stream")
+    store.path_of(weights(1).digest).unlink()
+    assert registry.is_up_to_date("stream", promotions.entries("stream"))
+    assert registry.agree("stream").gone == () and registry._is_whole(folder(2), promotions.entries("stream")[1])
+    shutil.copy(empty_database, tmp_path / "home" / "mlflow.db")
+    assert registry.agree("stream").gone == (1,) and sorted(entries().values()) == ["0", "2"]
+    assert registry.is_up_to_date("stream", promotions.entries("stream"))
+    store.path_of(weights(2).digest).unlink()
+    shutil.copy(empty_database, tmp_path / "home" / "mlflow.db")
+    with pytest.raises(MissingArtifact):
+        registry.agree("stream")
 
 
 def test_a_version_holds_all_that_openclip_needs_and_no_second_copy(weights):
