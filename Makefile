@@ -22,8 +22,8 @@ setup: .venv/.ready ## create or update .venv (quick when nothing changed)
 demo: setup ## a continual-pretraining life on this machine, in minutes; prints scores, writes a report
 	@$(BIN)/evergreen demo
 
-test: setup ## the test suite
-	@$(BIN)/python -m pytest
+test: setup ## the test suite, on up to four cores
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 prove: setup ## deployments, arrivals, faults and the tutorial, end to end on local servers; really kills (half an hour)
 	@$(BIN)/python tests/prove_deployments.py
