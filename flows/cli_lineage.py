@@ -102,8 +102,8 @@ def rebuild_catalog(json_output: Json = False) -> None:
     if json_output:
         print_json(done.model_dump(mode="json"))
         return
-    counted = ", ".join(f"{count} {what}" for what, count in done.entered.items()) or "nothing"
-    typer.echo(f"{catalog_path()} holds {counted}" + (f"; {done.kept} is as it was" if done.kept else ""))
+    counted = ", ".join(f"{count} of {what}" for what, count in done.entered.items()) or "none"
+    typer.echo(f"{catalog_path()} is made from the records of the store: {counted}" + (f"; {done.kept} is as it was" if done.kept else ""))
     for line in done.lost:
         typer.echo(f"not entered: {line}", err=True)
 

@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data_catalog.outage import Outage
 from data_catalog.places import home
 from data_catalog.store_files import make_folder, write_atomically
 from flows.environment import configure
@@ -75,7 +76,7 @@ def serve_ui(port: int = 4200, mlflow_port: int = 5000, announce: Callable[[str]
             mlflow = stack.enter_context(_mlflow_server(mlflow_port))
         announce(f"Prefect http://{HOST}:{port}   MLflow http://{HOST}:{mlflow_port}   Ctrl-C stops both")
         mlflow.wait()
-        raise RuntimeError(f"the MLflow server ended with code {mlflow.returncode}; see {home() / 'mlflow-server.log'}")
+        raise Outage(f"the MLflow server ended with code {mlflow.returncode}; see {home() / 'mlflow-server.log'}")
 
 
 def running_server() -> str | None:
@@ -220,7 +221,7 @@ def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(
+            raise Outage(
                 f"the server ended with code {process.returncode} before it answered; "
                 f"the end of {log}:\n{log.read_text()[-1500:]}"
             )
@@ -228,7 +229,7 @@ def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
             urllib.request.urlopen(url, timeout=5).close()
             return
         time.sleep(0.05)
-    raise RuntimeError(f"the server did not answer at {url} within {START_SECONDS} s; see {log}")
+    raise Outage(f"the server did not answer at {url} within {START_SECONDS} s; see {log}, and run the command again")
 
 
 def _get(url: str) -> dict:
