@@ -103,7 +103,8 @@ def rebuild_catalog(json_output: Json = False) -> None:
         print_json(done.model_dump(mode="json"))
         return
     counted = ", ".join(f"{count} of {what}" for what, count in done.entered.items()) or "none"
-    typer.echo(f"{catalog_path()} is made from the records of the store: {counted}" + (f"; {done.kept} is as it was" if done.kept else ""))
+    kept = f"; {done.kept} is as it was" if done.kept else ""
+    typer.echo(f"{catalog_path()} is made from the records of the store: {counted}{kept}")
     for line in done.lost:
         typer.echo(f"not entered: {line}", err=True)
 
