@@ -105,9 +105,10 @@ def updated(experiment: ExperimentConfig, name: str, init: CheckpointRef, data: 
     """The expert of a step, with snapshots inside it if the experiment asks for evaluations there."""
     spec, inside = experiment.recipes[name].update, experiment.evaluation.inside
     at = iterations_inside(inside.every_samples, data.batch_size, data.iterations) if inside else ()
+    launch = experiment.execution.training
     if not at:
-        return update_weights(init, data, spec, experiment.seed, name, **uses)
-    return update_with_snapshots(init, data, spec, experiment.seed, name, at, **uses)
+        return update_weights(init, data, spec, experiment.seed, name, **uses, launch=launch)
+    return update_with_snapshots(init, data, spec, experiment.seed, name, at, **uses, launch=launch)
 
 
 def used(spec: UpdateSpec, pretrained: CheckpointRef, memory: MemoryRef | None, steps: int) -> dict:

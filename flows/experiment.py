@@ -26,6 +26,7 @@ from models.budget import AnyBudget
 from models.captioning import AnyCaptioner
 from models.evaluation.probe import Probe
 from models.evaluation.prompts import Prompts
+from models.launching import Alone, AnyLaunch
 from models.merging.search import AnySearch, check_fit
 from models.merging.temporal import MergeSpec
 from models.start import AnyStart, Scratch
@@ -117,6 +118,12 @@ class Recipe(Spec):
     search: AnySearch | None = None  # techniques to choose from after every step, by validation images; null: none
 
 
+class ExecutionSpec(Spec):
+    """Where stages run. Two runs that differ in this alone re-use each other's results."""
+
+    training: AnyLaunch = Alone()  # of each update
+
+
 class ExperimentConfig(Spec):
     """Recipes compared on one stream, from the same weights, under one budget."""
 
@@ -133,6 +140,7 @@ class ExperimentConfig(Spec):
     evaluation: EvaluationSpec
     recipes: dict[str, Recipe] = Field(min_length=1)  # ways through the stream, by name
     past_weights: tuple[Share, ...] = ()  # tried in the last merge of merging recipes: what the weight trades
+    execution: ExecutionSpec = Field(ExecutionSpec(), description="where it computes, which decides no result")
 
     def needs_caption_scores(self) -> bool:
         """Whether anything in it decides by how well texts fit their images."""

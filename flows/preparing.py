@@ -243,7 +243,8 @@ def begin(experiment: ExperimentConfig, material: Material) -> tuple[CheckpointR
     )  # fmt: skip
     only_pretraining = Mixture(pretraining=1, update=0, buffer=0)
     data = compose_step(plan, 0, only_pretraining, start.batch_size, start.iterations, seed, "pretraining")
-    return update_weights(random, data, start.update, seed, "pretraining").checkpoint, [plan]
+    launch = experiment.execution.training
+    return update_weights(random, data, start.update, seed, "pretraining", launch=launch).checkpoint, [plan]
 
 
 def plan_stream(experiment: ExperimentConfig, material: Material, start: CheckpointRef) -> StreamPlan:

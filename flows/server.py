@@ -4,7 +4,6 @@ Prefect's own ephemeral server forgets most task runs when the process ends and 
 """
 
 import contextlib
-import ctypes
 import importlib
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from data_catalog.outage import Outage
 from data_catalog.places import home
+from data_catalog.processes import end_with_parent
 from data_catalog.store_files import make_folder, write_atomically
 from flows.environment import configure
 from tasks.locks import exclusive, is_held
@@ -128,7 +128,7 @@ def _child(module: list[str], log: Path, environment: dict[str, str] | None = No
     make_folder(log.parent)
     with log.open("ab") as output:
         process = subprocess.Popen([sys.executable, "-m", *module], stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=output, start_new_session=True, preexec_fn=_die_with_parent,
+                                   stderr=output, start_new_session=True, preexec_fn=end_with_parent,
                                    env=os.environ | (environment or {}))  # fmt: skip
     try:
         yield process
@@ -139,11 +139,6 @@ def _child(module: list[str], log: Path, environment: dict[str, str] | None = No
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: also after kill -9 of the parent
 
 
 @contextlib.contextmanager

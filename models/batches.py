@@ -20,6 +20,7 @@ from data_catalog.seeds import rng
 from data_catalog.store import read_table
 from data_catalog.stream import StepPlan
 from models.decoding import DamagedImage, decode, empty_batch, write_centre, write_crop
+from models.parallel import ALONE, Ranks
 
 CROP_AREA = (0.9, 1.0)  # share of the image a training crop covers
 CROP_ASPECT = (3 / 4, 4 / 3)  # width over height
@@ -44,12 +45,12 @@ class Replaced(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """One iteration's samples, rows in the order update, buffer, pretraining."""
+    """One iteration's samples, rows in the order update, buffer, pretraining: those of one process."""
 
-    images: Tensor  # uint8 [batch, 3, size, size], channels last
-    tokens: Tensor  # int64 [batch, context]
-    concepts: Tensor  # int64 [batch]: equal numbers are one class of one dataset, -1 is none
-    pretraining: int  # how many of the rows, the last ones, come from the pretraining pool
+    images: Tensor  # uint8 [own, 3, size, size], channels last
+    tokens: Tensor  # int64 [own, context]
+    concepts: Tensor  # int64 [own]: equal numbers are one class of one dataset, -1 is none
+    pretraining: int  # how many rows of the whole batch, the last ones, come from the pretraining pool
     replaced: tuple[Replaced, ...] = ()
 
 
@@ -57,7 +58,8 @@ class StepBatches:
     """The batches of one step, decoded ahead of their use; small images and token ids are kept for their next draw.
 
     An image that does not decode stops the step, or with `on_damaged="replace"` another draw of the same pool takes
-    its place: which one is decided by (plan, seed, iteration, position) alone, and the batch says so.
+    its place: which one is decided by (plan, seed, iteration, position) alone, and the batch says so. Of several
+    `ranks` each reads its own rows; what stands at a position does not depend on how many there are.
     """
 
     def __init__(
@@ -67,10 +69,11 @@ class StepBatches:
         tokenize: Callable[[Sequence[str]], Tensor],
         seed: int,
         on_damaged: OnDamaged = "fail",
+        ranks: Ranks = ALONE,
     ):
         self._rows = read_table(plan.digest, ["shard", "offset", "length", "hash", "text"]).combine_chunks()
         self._plan, self._size, self._tokenize, self._seed = plan, size, tokenize, seed
-        self._on_damaged = on_damaged
+        self._on_damaged, self._own = on_damaged, ranks.rows(plan.batch_size)
         self._decoded: dict[Hashable, np.ndarray] = {}
         self._tokens: dict[str, Tensor] = {}
 
@@ -108,18 +111,19 @@ class StepBatches:
         return self._token_ids(texts) if texts else self._tokenize([""])[:0]
 
     def _batch(self, rows: np.ndarray, draws: np.random.Generator, number: int) -> Batch:
+        pretraining = int((self._pool_codes[0][rows] == self._code_of("pretraining")).sum())
+        crops, first = TrainingCrops(len(rows), draws), self._own.start
+        rows = rows[self._own]
         texts = self._rows["text"].take(pa.array(rows)).to_pylist()
-        crops = TrainingCrops(len(rows), draws)
         images, replaced, used = empty_batch(len(rows), self._size), [], rows.copy()
-        for position, image in enumerate(self._images(rows)):
-            row = int(rows[position])
+        for place, image in enumerate(self._images(rows)):
+            row, position = int(rows[place]), first + place
             if isinstance(image, DamagedImage):
                 by, instead = self._replacement(row, number, position, image)
                 replaced.append(Replaced(row, by, str(image)))
-                image, texts[position], used[position] = instead, self._rows["text"][by].as_py(), by
+                image, texts[place], used[place] = instead, self._rows["text"][by].as_py(), by
             height, width = image.shape[:2]
-            write_crop(image, crops.box(position, width, height), images[position])
-        pretraining = int((self._pool_codes[0][rows] == self._code_of("pretraining")).sum())
+            write_crop(image, crops.box(position, width, height), images[place])
         concepts = torch.from_numpy(self._concepts[used])
         return Batch(images, self._token_ids(texts), concepts, pretraining, tuple(replaced))
 

@@ -59,7 +59,7 @@ def what_costs(spec: UpdateSpec) -> UpdateSpec:
     """Of `spec` what its cost depends on, as it is on a GPU; rates and schedules are those of the default."""
     return UpdateSpec(
         method=spec.method,
-        precision="fp32" if spec.precision == "fp32" else "bf16",  # fp16 has the same sizes
+        precision="fp32" if spec.precision in ("fp32", "fp64") else "bf16",  # fp16 has the same sizes
         accumulate=spec.accumulate,
         gradient_checkpointing=spec.gradient_checkpointing,
         patch_dropout=spec.patch_dropout,

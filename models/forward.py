@@ -14,14 +14,14 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 def features_of(model: nn.Module, batch: Minibatch, precision: str) -> Features:
     """The features of a whole batch, with gradient wherever the towers train."""
-    image, text = embed(model, batch.images, batch.tokens, precision)
+    image, text = batch.ranks.everywhere(*embed(model, batch.images, batch.tokens, precision))
     return with_temperature(model, image, text)
 
 
 def with_temperature(model: nn.Module, image: Tensor, text: Tensor) -> Features:
     """Normalised features together with the model's own temperature and, for sigmoid losses, its bias."""
     bias = getattr(model, "logit_bias", None)
-    return Features(image, text, model.logit_scale.exp().float(), None if bias is None else bias.float())
+    return Features(image, text, _wide(model.logit_scale.exp()), None if bias is None else _wide(bias))
 
 
 def embed(
@@ -41,7 +41,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """The autocast of a precision; `auto` is bf16 on a GPU and fp32 on a CPU."""
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" else "fp32"
-    return nullcontext() if precision == "fp32" else torch.autocast(device.type, _DTYPES[precision])
+    return nullcontext() if precision in ("fp32", "fp64") else torch.autocast(device.type, _DTYPES[precision])
 
 
 def parts_of(rows: int, parts: int) -> Iterator[slice]:
@@ -72,8 +72,8 @@ def trimmed(tokens: Tensor, bucket: int = 1) -> Tensor:
 
 def _image(model: nn.Module, images: Tensor, precision: str) -> Tensor:
     with autocast(images.device, precision):
-        features = model.encode_image(images)
-    return F.normalize(features.float(), dim=-1)
+        features = model.encode_image(images.double() if precision == "fp64" else images)
+    return F.normalize(_wide(features), dim=-1)
 
 
 def _text(model: nn.Module, tokens: Tensor, precision: str) -> Tensor:
@@ -81,7 +81,12 @@ def _text(model: nn.Module, tokens: Tensor, precision: str) -> Tensor:
         tower = _own_text_tower(model)
         whole = tower is None or tokens.shape[1] >= tower.context_length
         features = model.encode_text(tokens) if whole else _encode_trimmed(tower, tokens)
-    return F.normalize(features.float(), dim=-1)
+    return F.normalize(_wide(features), dim=-1)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In fp32, or fp64 where that is what a model computes in."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _in_parts(rows: Tensor | None, part: int | None, function) -> Tensor | None:

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from models.parallel import ALONE, Ranks
+
 
 class Features(NamedTuple):
     """Embeddings of one batch, in fp32, row i of `image` belonging to row i of `text`."""
@@ -20,28 +22,31 @@ class Features(NamedTuple):
 
 
 class Minibatch(NamedTuple):
-    """One iteration's samples on the device, rows in the order update, buffer, pretraining."""
+    """One iteration's samples on the device, rows in the order update, buffer, pretraining.
 
-    images: Tensor  # normalised [batch, 3, size, size]
-    tokens: Tensor  # int64 [batch, context]
+    Of several processes each has the images and texts of its own rows; what is made of them is put together again.
+    """
+
+    images: Tensor  # normalised [own, 3, size, size]
+    tokens: Tensor  # int64 [own, context]
     concepts: Tensor  # int64 [batch]: equal numbers are one class, negative ones are none
-    pretraining: int  # how many rows, the last ones, come from the pretraining pool
+    pretraining: int  # how many rows of the batch, the last ones, come from the pretraining pool
+    ranks: Ranks = ALONE
 
     @property
     def streamed_rows(self) -> slice:
         """The rows of the update and the buffer pool."""
-        return slice(0, len(self.tokens) - self.pretraining)
+        return slice(0, len(self.concepts) - self.pretraining)
 
     @property
     def pretraining_rows(self) -> slice:
         """The rows of the pretraining pool."""
-        return slice(len(self.tokens) - self.pretraining, len(self.tokens))
+        return slice(len(self.concepts) - self.pretraining, len(self.concepts))
 
-    def rows(self, chosen: slice) -> "Minibatch":
-        """Some rows, as a batch whose pretraining rows are counted anew."""
-        start, stop, _ = chosen.indices(len(self.tokens))
-        kept = max(0, stop - max(start, self.pretraining_rows.start))
-        return Minibatch(self.images[chosen], self.tokens[chosen], self.concepts[chosen], kept)
+    def own(self, chosen: slice) -> slice:
+        """Where in the images and texts of this process those of its rows lie that are among the `chosen` ones."""
+        here = self.ranks.rows(len(self.concepts))
+        return slice(max(0, chosen.start - here.start), max(0, min(chosen.stop, here.stop) - here.start))
 
 
 Contrast = Callable[[Features, Tensor], Tensor]  # the contrastive loss of features and the concepts of their rows

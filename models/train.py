@@ -24,6 +24,7 @@ from models.footprint import footprint
 from models.forward import embed
 from models.interruption import HeldSignals
 from models.minibatch import Minibatch
+from models.parallel import HANG_SECONDS, Ranks, joined
 from models.snapshots import Snapshot, put_mean, weights_now
 from models.training_loop import Course, Loop, Progress
 from models.training_step import contrastive_gradients, set_up
@@ -70,38 +71,55 @@ def update(
     save_every_seconds: float | None = None,
     save_every_iterations: int | None = None,
     snapshots_at: Sequence[int] = (),
+    hang_seconds: float = HANG_SECONDS,
 ) -> Expert:
     """Train `init` on `data` as `spec` says and store the expert; an interrupted call goes on where it stopped.
 
     `pretrained`, `memory`: for methods that use them; `steps`: of the whole stream, where it is known;
     `snapshots_at`: iterations after which the weights are stored too, which changes nothing else. Resumed and
-    uninterrupted runs give the same bytes on one machine. Raises FloatingPointError when the loss is no longer finite,
-    ValueError when something the method or the schedule needs is not given.
+    uninterrupted runs give the same bytes on one machine. Called in every process of a launch (torchrun, Ray Train),
+    each trains on its rows of the batches, whose size is that of all together, the first one writes, and the weights
+    are those of one process up to rounding; one that waits for another longer than `hang_seconds` raises. Raises
+    FloatingPointError when the loss is no longer finite, ValueError when something the method or the schedule needs is
+    not given.
     """
     job = _Job(init, data, spec, seed, pretrained, memory, steps)
     _check(job)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     bare = clip.build(init)
     threads.fit_to(bare)
-    with torch.random.fork_rng(), _deterministic(), HeldSignals() as signals:
+    with joined(hang_seconds) as ranks, torch.random.fork_rng(), _deterministic(), HeldSignals() as signals:
         torch.manual_seed(seed_of(seed, "training", data.step))
         size = clip.preprocessing(init.backbone).size
-        batches = StepBatches(data, size, clip.tokenizer(init.backbone), seed, spec.on_damaged)
+        batches = StepBatches(data, size, clip.tokenizer(init.backbone), seed, spec.on_damaged, ranks)
         model = spec.method.prepare(bare.train(), seed_of(seed, "method", data.step)).to(device)
-        course = Course(set_up(model, spec, _given(job, batches, device)))
+        model = model.double() if spec.precision == "fp64" else model
+        course = Course(set_up(model, spec, _given(job, batches, device), ranks))
         saved = SavedStates(_key(job, device, snapshots_at))
         _require_room(job, course, saved, len(snapshots_at))
-        if (state := saved.latest()) is not None:
-            course.restore(state)
+        _go_on(course, saved, job, ranks)
         clock = SaveClock(save_every_seconds, save_every_iterations)
-        loop = Loop(course, batches, data, steps, init.backbone, saved, clock, signals, progress,
+        loop = Loop(course, batches, data, steps, init.backbone, ranks, saved, clock, signals, progress,
                     frozenset(snapshots_at), partial(_store_snapshot, job, device))  # fmt: skip
         loop.go()
-        expert = None if signals.came is not None and not _is_done(course, data) else _conclude(job, loop, device)
+        stopped = not _is_done(course, data)
+        expert = None if stopped else ranks.from_first(_conclude(job, loop, device))
     if expert is None:
         raise KeyboardInterrupt("a signal came outside the main thread")  # inside, leaving the block delivered it
-    saved.remove()
+    if ranks.is_first:
+        saved.remove()
     return expert
+
+
+def _go_on(course: Course, saved: SavedStates, job: _Job, ranks: Ranks) -> None:
+    """Take over the stored state of an interrupted step; raises RuntimeError where processes see different ones."""
+    if (state := saved.latest()) is not None:
+        course.restore(state)
+    found = ranks.gathered(course.iteration)
+    if len({*found}) > 1:
+        raise RuntimeError(f"the processes go on at different iterations, {found}: do all see {saved.folder}?")
+    if not ranks.is_first:  # else every process would leave out the same patches of its own images
+        torch.manual_seed(seed_of(job.seed, "training", job.data.step, ranks.rank, course.iteration))
 
 
 def _require_room(job: _Job, course: Course, saved: SavedStates, snapshots: int) -> None:
@@ -117,15 +135,22 @@ def _is_done(course: Course, data: StepPlan) -> bool:
     return course.ended_early or course.iteration == data.iterations
 
 
-def _conclude(job: _Job, loop: Loop, device: torch.device) -> Expert:
-    """From trained weights to what is stored: the mean of the weights if asked for, memory, checkpoint, curves."""
+def _conclude(job: _Job, loop: Loop, device: torch.device) -> Expert | None:
+    """From trained weights to what is stored: the mean of the weights if asked for, memory, checkpoint, curves.
+
+    The first process stores it; None in others.
+    """
     course, method, run = loop.course, job.spec.method, loop.course.run
     passes = method.passes(job.data.batch_size)
     if passes:
         loop.save()  # passes may take long, and a state before them makes the training safe
     put_mean(run.model, run.mean)
     kept = method.remember(run.model, run.carried, _passes(loop))
+    if not loop.ranks.is_first:
+        return None
     origin = _origin(job, device) | _record(course, job.data)
+    if loop.ranks.size > 1:
+        origin["processes"] = loop.ranks.size
     weights = method.finish(run.model, run.carried)
     checkpoint = save(weights, job.init.backbone, **origin)
     remembered = None if kept is None else memory.save(kept, method.kind, checkpoint, **origin)
@@ -155,6 +180,7 @@ def _given(job: _Job, batches: StepBatches, device: torch.device) -> Given:
     teacher = None
     if job.pretrained is not None:
         teacher = clip.build(job.pretrained).to(device).requires_grad_(False)
+        teacher = teacher.double() if job.spec.precision == "fp64" else teacher
     kept = None
     if job.memory is not None:
         stored = memory.load(job.memory, job.spec.method.kind)
@@ -199,8 +225,9 @@ def _key(job: _Job, device: torch.device, snapshots_at: Sequence[int]) -> str:
     """A name for the unfinished states of a job: of everything that decides its result."""
     what = {name: _plain(value) for name, value in job._asdict().items()}
     what |= {"snapshots_at": [*snapshots_at]} if snapshots_at else {}
-    revisions = {"revision": _REVISION, "decoding": decoding.REVISION}
-    return digest_of(json.dumps(what | revisions | _machine(device), sort_keys=True).encode())[7:39]
+    what |= {"revision": _REVISION, "decoding": decoding.REVISION} | _machine(device)
+    del what["threads"]  # other launches have others, and go on all the same
+    return digest_of(json.dumps(what, sort_keys=True).encode())[7:39]
 
 
 def _plain(value: object) -> object:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from models.batches import Batch, Replaced, StepBatches
 from models.forward import can_trim, trimmed
 from models.interruption import HeldSignals
 from models.minibatch import Minibatch
+from models.parallel import ALONE, Progress, Ranks
 from models.schedules import Position
 from models.training_step import Training, training_step
 from models.unfinished import SaveClock, SavedStates
@@ -22,8 +24,6 @@ from models.updates.carried import Moment
 CURVES = ("loss", "penalty", "lr", "logit_scale", "gradient_norm", "same_concept", "replaced", "samples_per_second")
 BUCKET = 16  # compiled towers see text lengths that are multiples of it: each length compiles once
 _READ_EVERY = 20  # iterations between two reads from the device
-
-Progress = Callable[[int, int, float], None]  # iterations done, iterations in all, latest loss
 
 
 @dataclass
@@ -81,6 +81,7 @@ class Loop:
     data: StepPlan
     steps: int | None  # of the whole stream, where it is known
     backbone: str
+    ranks: Ranks
     saved: SavedStates
     clock: SaveClock
     signals: HeldSignals
@@ -92,6 +93,7 @@ class Loop:
         self._device = self.course.run.stopped.device
         self._trims = can_trim(self.course.run.model)
         self._pending: list[dict[str, Tensor | float]] = []
+        self._replaced: list[tuple[Replaced, ...]] = []  # of each pending iteration, in this process
         self._read_at = time.monotonic()
 
     def go(self) -> None:
@@ -101,17 +103,17 @@ class Loop:
             return
         for batch in self.batches.ahead(course.iteration):
             self._pending.append(self._iterate(batch))
+            self._replaced.append(batch.replaced)
             course.iteration += 1
-            course.replaced += batch.replaced
             finished = course.iteration == self.data.iterations
-            stopped = self.signals.came is not None and not finished
-            due = self.clock.tick() and not finished
+            stopped, due = self.ranks.any(self.signals.came is not None, self.clock.tick())
+            stopped, due = stopped and not finished, due and not finished
             looked_at = course.iteration in self.snapshots_at
             if due or stopped or finished or looked_at or len(self._pending) == _READ_EVERY:
                 self._read()
                 if course.ended_early:
                     return
-            if looked_at:
+            if looked_at and self.ranks.is_first:
                 self.snapshot(course)
             if due or stopped:
                 self.save()
@@ -119,41 +121,45 @@ class Loop:
                 return  # the signal is delivered by the caller's context
 
     def save(self) -> None:
-        """Store all it takes to go on from here."""
+        """Store all it takes to go on from here; the first process does, since all have the same weights."""
         began = time.monotonic()
-        self.saved.save(self.course.state(), self.course.iteration)
+        if self.ranks.is_first:
+            self.saved.save(self.course.state(), self.course.iteration)
         self.clock.saved(time.monotonic() - began)
 
     def minibatch(self, batch: Batch) -> Minibatch:
         """`batch` on the device, normalised, its texts no longer than they must be."""
         bucket = BUCKET if self.course.run.spec.compile else 1
-        return minibatch_of(batch, self._device, self.backbone, self._trims, bucket)
+        return minibatch_of(batch, self._device, self.backbone, self._trims, bucket, self.ranks)
 
     def _iterate(self, batch: Batch) -> dict[str, Tensor | float]:
         run, spec = self.course.run, self.course.run.spec
         position = Position(self.course.iteration, self.data.iterations, self.data.step, self.steps)
         moment = Moment(position.iteration, position.iterations, spec.lr * spec.schedule.lr_scale(position))
-        outcome = training_step(run, self.minibatch(batch), moment)
-        pairs = len(batch.concepts) * (len(batch.concepts) - 1)
+        minibatch = self.minibatch(batch)
+        outcome = training_step(run, minibatch, moment)
+        pairs = len(minibatch.concepts) * (len(minibatch.concepts) - 1)
         return outcome._asdict() | {
             "lr": moment.lr,
             "logit_scale": run.model.logit_scale.detach().exp(),
-            "same_concept": _same_concept_pairs(batch.concepts) / max(1, pairs),
-            "replaced": len(batch.replaced),
+            "same_concept": _same_concept_pairs(minibatch.concepts) / max(1, pairs),
         }
 
     def _read(self) -> None:
         """Bring what happened since the last read from the device to the host."""
         rows = [{name: float(value) for name, value in row.items()} for row in self._pending]
+        for row, replaced in zip(rows, zip(*self.ranks.gathered(self._replaced), strict=True), strict=True):
+            row["replaced"] = sum(map(len, replaced))
+            self.course.replaced += chain(*replaced)
         rate = len(rows) * self.data.batch_size / (time.monotonic() - self._read_at)
         good = next((i for i, row in enumerate(rows) if not _is_finite(row, self.course.run)), len(rows))
         for row in rows[:good]:
             for name, value in (row | {"samples_per_second": rate}).items():
                 self.course.curves[name].append(value)
-        self._pending, self._read_at = [], time.monotonic()
+        self._pending, self._replaced, self._read_at = [], [], time.monotonic()
         if good < len(rows):
             self._stop_at(self.course.iteration - len(rows) + good, rows[good])
-        if self.progress and self.course.curves["loss"]:
+        if self.progress and self.ranks.is_first and self.course.curves["loss"]:
             self.progress(self.course.iteration, self.data.iterations, self.course.curves["loss"][-1])
 
     def _stop_at(self, iteration: int, row: dict[str, float]) -> None:
@@ -175,12 +181,14 @@ def _is_finite(row: dict[str, float], run: Training) -> bool:
     return all(math.isfinite(row[name]) for name in checked)
 
 
-def minibatch_of(batch: Batch, device: torch.device, backbone: str, trims: bool, bucket: int = 1) -> Minibatch:
+def minibatch_of(
+    batch: Batch, device: torch.device, backbone: str, trims: bool, bucket: int = 1, ranks: Ranks = ALONE
+) -> Minibatch:
     """`batch` on `device`, normalised, its texts cut to what is needed where the model allows it."""
     tokens = trimmed(batch.tokens, bucket) if trims else batch.tokens
     images = clip.normalise(batch.images.to(device, non_blocking=True), backbone)
     tokens, concepts = (rows.to(device, non_blocking=True) for rows in (tokens, batch.concepts))
-    return Minibatch(images, tokens, concepts, batch.pretraining)
+    return Minibatch(images, tokens, *ranks.everywhere(concepts), batch.pretraining, ranks)
 
 
 def _same_concept_pairs(concepts: Tensor) -> int:

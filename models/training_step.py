@@ -15,6 +15,7 @@ from models import clip
 from models.forward import embed, features_of, parts_of, with_temperature
 from models.losses import contrastive_loss
 from models.minibatch import Features, Minibatch
+from models.parallel import ALONE, Ranks
 from models.parameter_groups import parameter_groups
 from models.updates import UpdateSpec
 from models.updates.carried import Carried, Given, Moment, Tensors, clones, trained
@@ -35,6 +36,7 @@ class Training:
     scaler: torch.amp.GradScaler | None = None
     mean: Tensors | None = None  # running mean of the weights that train
     statistics: Sequence[Tensor] = ()  # running ones of batch norms, which every forward pass changes in place
+    ranks: Ranks = ALONE
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -50,14 +52,14 @@ class Outcome(NamedTuple):
     gradient_norm: Tensor  # before clipping
 
 
-def set_up(model: nn.Module, spec: UpdateSpec, given: Given) -> Training:
+def set_up(model: nn.Module, spec: UpdateSpec, given: Given, ranks: Ranks = ALONE) -> Training:
     """Everything an iteration needs around a `model` that `spec.method` has prepared, on its device."""
     if spec.patch_dropout:
         clip.set_patch_dropout(model, spec.patch_dropout)
     if spec.gradient_checkpointing:
         model.set_grad_checkpointing(True)
     _still_fixed_statistics(model)
-    _check_parts(model, spec)
+    _check_parts(model, spec, ranks)
     if spec.compile:
         for tower in _towers(model):
             tower.compile(dynamic=False)  # in place, so that parameters keep their names
@@ -68,7 +70,8 @@ def set_up(model: nn.Module, spec: UpdateSpec, given: Given) -> Training:
     scaler = torch.amp.GradScaler(device.type) if spec.precision == "fp16" else None
     mean = clones(trained(model)) if spec.ema else None
     statistics = [buffer for module in _moving_norms(model) for buffer in module.buffers(recurse=False)]
-    return Training(model, optimizer, carried, spec, torch.zeros((), device=device), scaler, mean, statistics)
+    return Training(model, optimizer, carried, spec, torch.zeros((), device=device), scaler, mean, statistics,
+                    ranks)  # fmt: skip
 
 
 def training_step(run: Training, batch: Minibatch, moment: Moment) -> Outcome:
@@ -80,6 +83,7 @@ def training_step(run: Training, batch: Minibatch, moment: Moment) -> Outcome:
     statistics = [buffer.clone() for buffer in run.statistics]
     backward = _whole if spec.accumulate == 1 else _in_parts
     loss, penalty = backward(run, batch)
+    loss, penalty = run.ranks.mean(loss, penalty)
     if run.scaler is not None:
         run.scaler.unscale_(run.optimizer)
     spec.method.shape_gradients(model, run.carried)
@@ -121,18 +125,19 @@ def contrastive_gradients(run: Training, batch: Minibatch) -> Tensors:
         run.scaler.update(scale / 2)
 
 
-def contrast(spec: UpdateSpec):
+def contrast(spec: UpdateSpec, ranks: Ranks = ALONE):
     """The contrastive loss of a spec, as methods are given it."""
 
     def loss(features: Features, concepts: Tensor) -> Tensor:
-        return contrastive_loss(features, concepts, spec.label_smoothing, spec.multi_positive)
+        return contrastive_loss(features, concepts, spec.label_smoothing, spec.multi_positive, ranks)
 
     return loss
 
 
 def _whole(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
-    features = features_of(run.model, batch, run.spec.precision)
-    return _backward(run, features, batch)
+    losses = _backward(run, features_of(run.model, batch, run.spec.precision), batch)
+    run.ranks.average(run.parameters)
+    return losses
 
 
 def _in_parts(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
@@ -145,7 +150,7 @@ def _in_parts(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         embedded = [_embed_rows(run, batch, part) for part in parts_of(len(batch.tokens), run.spec.accumulate)]
     image, text = (torch.cat(tensors).requires_grad_() for tensors in zip(*embedded, strict=True))
-    losses = _backward(run, with_temperature(run.model, image, text), batch)
+    losses = _backward(run, with_temperature(run.model, *run.ranks.everywhere(image, text)), batch)
     after = _random_state(batch.images.device)
     _set_random_state(random)
     for part in parts_of(len(batch.tokens), run.spec.accumulate):
@@ -153,11 +158,12 @@ def _in_parts(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
         pairs = [(features, gradient) for features, gradient in pairs if features.requires_grad]
         torch.autograd.backward([features for features, _ in pairs], [gradient for _, gradient in pairs])
     _set_random_state(after)
+    run.ranks.average(run.parameters)
     return losses
 
 
 def _backward(run: Training, features: Features, batch: Minibatch) -> tuple[Tensor, Tensor]:
-    loss, penalty = run.spec.method.loss(features, batch, run.model, run.carried, contrast(run.spec))
+    loss, penalty = run.spec.method.loss(features, batch, run.model, run.carried, contrast(run.spec, run.ranks))
     total = loss if penalty is None else loss + penalty
     (total if run.scaler is None else run.scaler.scale(total)).backward()
     return loss.detach(), torch.zeros_like(loss) if penalty is None else penalty.detach()
@@ -223,11 +229,12 @@ def _still_fixed_statistics(model: nn.Module) -> None:
             module.training = False
 
 
-def _check_parts(model: nn.Module, spec: UpdateSpec) -> None:
-    if spec.accumulate > 1 and _moving_norms(model):
+def _check_parts(model: nn.Module, spec: UpdateSpec, ranks: Ranks) -> None:
+    if (spec.accumulate > 1 or ranks.size > 1) and _moving_norms(model):
+        cut = f"`accumulate` is {spec.accumulate}" if spec.accumulate > 1 else f"{ranks.size} processes train"
         raise ValueError(
-            f"`accumulate` is {spec.accumulate}, but this model normalises over its batch, so parts of one do not give "
-            "the loss of the whole; set it to 1 or freeze the image tower"
+            f"{cut}, but this model normalises over its batch, so parts of one do not give the loss of the whole; set "
+            "it to 1 or freeze the image tower"
         )
 
 

@@ -2,8 +2,9 @@
 
 from data_catalog.places import located
 from data_catalog.stream import StepPlan
-from models import clip, costs, train
+from models import clip, costs
 from models.checkpoints import CheckpointRef
+from models.launching import Alone, AnyLaunch, Job
 from models.prices import StepCost
 from models.train import Expert
 from models.updates import UpdateSpec
@@ -11,6 +12,8 @@ from models.updates.memory import MemoryRef
 from tasks.caching import cached
 from tasks.device import alone_on_the_device
 from tasks.progress import progress_of
+
+ALONE = Alone()
 
 
 @cached(revision=1, ignore=("model", "weights"), label="import {model}")
@@ -31,7 +34,7 @@ def price_update(backbone: str, spec: UpdateSpec, batch_size: int, pretraining: 
     return costs.price(backbone, spec, batch_size, pretraining)
 
 
-@cached(revision=3, label="update {recipe} step {data.step}", ignore=("recipe",))
+@cached(revision=3, label="update {recipe} step {data.step}", ignore=("recipe", "launch"))
 def update_weights(
     init: CheckpointRef,
     data: StepPlan,
@@ -41,16 +44,18 @@ def update_weights(
     pretrained: CheckpointRef | None = None,
     memory: MemoryRef | None = None,
     steps: int | None = None,
+    launch: AnyLaunch = ALONE,
 ) -> Expert:
-    """Train one step; interrupted, it goes on where it stopped.
+    """Train one step where `launch` says; interrupted, it goes on where it stopped.
 
     `pretrained`, `memory` and `steps`, those of the stream, are given to methods and schedules that use them alone.
     """
+    job = Job(init=init, data=data, spec=spec, seed=seed, pretrained=pretrained, memory=memory, steps=steps)
     with alone_on_the_device(), progress_of(f"update {recipe} step {data.step}", samples=data.batch_size) as progress:
-        return train.update(init, data, spec, seed, pretrained, memory, steps, progress)
+        return launch.run(job, progress)
 
 
-@cached(revision=3, label="update {recipe} step {data.step}", ignore=("recipe",))
+@cached(revision=3, label="update {recipe} step {data.step}", ignore=("recipe", "launch"))
 def update_with_snapshots(
     init: CheckpointRef,
     data: StepPlan,
@@ -61,11 +66,14 @@ def update_with_snapshots(
     pretrained: CheckpointRef | None = None,
     memory: MemoryRef | None = None,
     steps: int | None = None,
+    launch: AnyLaunch = ALONE,
 ) -> Expert:
     """As `update_weights`, to the same weights, and those after some iterations as well.
 
     It is a stage of its own, so that updates nobody looks into keep the keys of their results. Its revision is that of
     `update_weights`.
     """
+    job = Job(init=init, data=data, spec=spec, seed=seed, pretrained=pretrained, memory=memory, steps=steps,
+              snapshots_at=snapshots_at)  # fmt: skip
     with alone_on_the_device(), progress_of(f"update {recipe} step {data.step}", samples=data.batch_size) as progress:
-        return train.update(init, data, spec, seed, pretrained, memory, steps, progress, snapshots_at=snapshots_at)
+        return launch.run(job, progress)

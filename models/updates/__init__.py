@@ -70,7 +70,8 @@ class UpdateSpec(Spec):
     layer_decay: float = Field(1.0, gt=0, le=1)  # factor on `lr` per layer towards the input
     ema: float | None = Field(None, gt=0, lt=1)  # decay per iteration of the running mean that becomes the expert
     patch_dropout: float = Field(0.0, ge=0, lt=1)  # share of image patches left out in training
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 autocast on a GPU, fp32 on a CPU
+    # auto: bf16 autocast on a GPU, fp32 on a CPU; fp64: to compare machines and launches, the weights stay so
+    precision: Literal["auto", "fp32", "bf16", "fp16", "fp64"] = "auto"
     accumulate: int = Field(1, ge=1)  # parts a batch is computed in; the loss is still that of the whole batch
     gradient_checkpointing: bool = False  # half the memory of the towers for a third more compute
     compile: bool = False  # torch.compile of both towers

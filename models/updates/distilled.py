@@ -37,5 +37,5 @@ def taught(carried: Carried, model: nn.Module, images: Tensor | None, tokens: Te
 
 def taught_features(carried: Carried, model: nn.Module, batch: Minibatch, features: Features) -> Features:
     """What `model` makes of a whole batch, at the scale that `features` have, which is not trained by it."""
-    image, text = taught(carried, model, batch.images, batch.tokens)
+    image, text = batch.ranks.everywhere(*taught(carried, model, batch.images, batch.tokens))
     return features._replace(image=image, text=text, scale=features.scale.detach())

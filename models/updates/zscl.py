@@ -56,7 +56,7 @@ class Zscl(Method):
 
         Raises ValueError for a batch that is all pretraining rows, which leaves nothing to learn.
         """
-        if batch.pretraining == len(batch.tokens):
+        if batch.pretraining == len(batch.concepts):
             raise ValueError(
                 f"zscl learns from the rows that are not of the pretraining pool, but all {batch.pretraining} rows "
                 "of a batch are; give `update` or `buffer` a share of the mixture"
@@ -102,10 +102,19 @@ class Zscl(Method):
     def _distillation(self, features: Features, batch: Minibatch, carried: Carried) -> Tensor:
         rows, scale = batch.pretraining_rows, features.scale.detach()
         texts = carried.fixed["reference"]["features"]  # [texts, dim]
-        image, _ = taught(carried, carried.teacher, batch.images[rows], None)
+        image = self._taught_images(rows, features.image, batch, carried)
         student, teacher = (scale * images @ texts.T for images in (features.image[rows], image))  # [rows, texts]
         kept = both_ways(student, teacher, self.temperature)
         return kept if self.units == "logits" else kept / scale**2
+
+    def _taught_images(self, rows: slice, like: Tensor, batch: Minibatch, carried: Carried) -> Tensor:
+        """What the pretrained model makes of the images of `rows`, which not every process has as many of."""
+        found = torch.zeros_like(like, requires_grad=False)
+        own = batch.own(rows)
+        if own.stop > own.start:
+            here = batch.ranks.rows(len(batch.concepts)).start
+            found[here + own.start : here + own.stop], _ = taught(carried, carried.teacher, batch.images[own], None)
+        return batch.ranks.total(found)[rows]
 
 
 _AT_START = {"weights": 1.0, "since": 0.0}  # weights in the mean; iterations since the last

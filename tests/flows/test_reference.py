@@ -65,4 +65,4 @@ def test_bounds_choices_and_links_are_shown():
     page = reference.page()
     assert "| `batch_size` | whole number, ≥ 2 | `512` |" in page
     assert "| `method` | [a kind](#recipesupdatemethod) | `{kind: finetune}` |" in page
-    assert "| `precision` | `auto` or `fp32` or `bf16` or `fp16` | `auto` |" in page
+    assert "| `precision` | `auto` or `fp32` or `bf16` or `fp16` or `fp64` | `auto` |" in page
