@@ -15,6 +15,7 @@ SILENT = {  # who would otherwise call out
     "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 RECORDING = {  # with the default batches of one, the history of a run takes three times as long to be written
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
