@@ -1,30 +1,34 @@
-"""What each process of a launch runs: `python -m models.launched FOLDER HANG_SECONDS`, started by models/launching."""
+"""What each process of a launch runs: `python -m models.launched`, started by models/launching with a job."""
 
 import json
 import os
-import sys
-from pathlib import Path
+from typing import Any
 
-from models.launching import REPORT, TOLD, Job
+from models.launching import HANG, JOB, MARK, TELLING, Job
 
 
-def main(folder: Path, hang_seconds: float) -> None:
-    """Train the job of a folder; the first process leaves the expert there, one that fails what it failed of."""
-    job = Job.model_validate_json((folder / "job.json").read_text())
-    rank = os.environ.get("RANK", "0")
+def main() -> None:
+    """Train the job; the first process tells how far it is and what came of it, one that fails what it failed of."""
+    is_first = os.environ.get("RANK", "0") == "0"
     try:
-        expert = job.train(_report, hang_seconds)
-    except tuple(TOLD.values()) as error:
-        kind = next(name for name, kind in TOLD.items() if isinstance(error, kind))
-        (folder / f"error-{rank}.json").write_text(json.dumps({"type": kind, "message": str(error)}))
+        job = Job.model_validate_json(os.environ[JOB])
+        expert = job.train(lambda *now: _tell(progress=now), float(os.environ[HANG]))
+    except tuple(TELLING.values()) as error:
+        _tell(**in_words(error))
         raise
-    if rank == "0":
-        (folder / "expert.json").write_text(expert.model_dump_json())
+    if is_first:
+        _tell(expert=expert.model_dump(mode="json"))
 
 
-def _report(done: int, total: int, loss: float) -> None:
-    print(REPORT + json.dumps([done, total, loss]), flush=True)
+def in_words(error: Exception) -> dict[str, str]:
+    """An error that says what was found and what to do, for another process."""
+    kind = next(name for name, kind in TELLING.items() if isinstance(error, kind))
+    return {"error": kind, "message": str(error)}
+
+
+def _tell(**message: Any) -> None:
+    os.write(1, f"\n{MARK}{json.dumps(message)}\n".encode())  # whole, also where other processes write at the time
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main()

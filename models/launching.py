@@ -11,9 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -21,11 +20,9 @@ from pydantic import Field
 
 from data_catalog.disk import DiskFull
 from data_catalog.outage import Outage
-from data_catalog.places import store_root
 from data_catalog.processes import end_with_parent
 from data_catalog.refs import Spec
 from data_catalog.store import MissingArtifact
-from data_catalog.store_files import make_folder
 from data_catalog.stream import StepPlan
 from models.checkpoints import CheckpointRef
 from models.parallel import HANG_SECONDS, Progress
@@ -39,7 +36,9 @@ log = logging.getLogger(__name__)
 
 STOP_SECONDS = 60  # that processes which are told to stop have for storing where they are
 LINES = 30  # of what a failed launch said last, in its error
-TOLD = {kind.__name__: kind for kind in (ValueError, FloatingPointError, MissingArtifact, DiskFull, Outage)}
+TELLING = {kind.__name__: kind for kind in (ValueError, FloatingPointError, MissingArtifact, DiskFull, Outage)}
+MARK = "evergreen-tells "  # what a line for the process that launched begins with
+JOB, HANG = "EVERGREEN_LAUNCHED_JOB", "EVERGREEN_LAUNCHED_HANG_SECONDS"  # variables of launched processes
 
 
 class LaunchFailed(Outage):
@@ -66,6 +65,14 @@ class Job(Spec):
         return train.update(**given, progress=progress, hang_seconds=hang_seconds)
 
 
+@dataclass
+class Told:
+    """What the processes of a launch told the one that launched them."""
+
+    expert: dict | None = None
+    error: Exception | None = None  # the first that says more than that another process was gone
+
+
 class Alone(Spec):
     """One process, the one that runs the stage."""
 
@@ -90,24 +97,14 @@ class Torchrun(Spec):
 
     def run(self, job: Job, progress: Progress | None) -> "Expert":
         """The expert of a job; raises what its processes raise, and LaunchFailed if they died or hang."""
-        make_folder(store_root() / "launches")
-        with tempfile.TemporaryDirectory(dir=store_root() / "launches") as folder:
-            (Path(folder) / "job.json").write_text(job.model_dump_json())
-            _supervise([*self.command(), "-m", "models.launched", folder, str(self.hang_seconds)],
-                       Path(folder), progress, self.environment())  # fmt: skip
-            from models.train import Expert
-
-            return Expert.model_validate_json((Path(folder) / "expert.json").read_text())
+        told = _supervise([*self.command(), "-m", "models.launched"], progress, self.environment(job))
+        return _expert(told)
 
     def command(self) -> list[str]:
         """The launcher; raises ValueError where it cannot start as many as are asked for."""
-        torchrun = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            f"--nproc-per-node={self.local()}",
-            "--max-restarts=0",
-        ]  # fmt: skip  a fresh launch has a fresh store, which a restart has not
+        # no restarts: a fresh launch has a fresh store of addresses, in which nobody meets those of the dead
+        torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={self.local()}",
+                    "--max-restarts=0"]  # fmt: skip
         if self.nodes == 1:
             return [*torchrun, "--standalone"]
         if "SLURM_JOB_ID" not in os.environ:
@@ -132,33 +129,77 @@ class Torchrun(Spec):
             )
         return self.processes
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, job: Job) -> dict[str, str]:
         """What the processes are given beside the variables of this one."""
         share = max(1, (os.cpu_count() or 1) // self.local())
         own = {"OMP_NUM_THREADS": str(share)} if "OMP_NUM_THREADS" not in os.environ else {}
-        return own | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONUNBUFFERED": "1"}
+        return own | {
+            JOB: job.model_dump_json(), HANG: str(self.hang_seconds), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }  # fmt: skip
 
 
-AnyLaunch = Annotated[Alone | Torchrun, Field(discriminator="kind")]
+class RayTrain(Spec):
+    """Workers of a Ray cluster, for machines that come and go, or that stages share."""
+
+    kind: Literal["ray"] = "ray"
+    workers: int = Field(ge=1, description="processes that train")
+    gpus: float = Field(1, ge=0, description="of each worker")
+    cpus: float = Field(1, gt=0, description="of each worker")
+    address: str = Field(
+        "local", description="of the cluster: host:port, ray://host:port or auto; local: one of this process's own"
+    )
+    hang_seconds: float = Field(
+        HANG_SECONDS, gt=0, description="that a worker waits for the others before the attempt ends"
+    )
+
+    def run(self, job: Job, progress: Progress | None) -> "Expert":
+        """The expert of a job; raises what its workers raise, and LaunchFailed if they died or hang."""
+        from models.ray_training import fit
+
+        return _expert(fit(job, self, progress))
 
 
-def _supervise(command: list[str], folder: Path, progress: Progress | None, environment: Mapping[str, str]) -> None:
-    """Start processes, pass on what they report, and stop them all with this one."""
+AnyLaunch = Annotated[Alone | Torchrun | RayTrain, Field(discriminator="kind")]
+
+
+def _supervise(command: list[str], progress: Progress | None, environment: Mapping[str, str]) -> Told:
+    """Start processes, pass on what they report, and stop them all with this one; returns what they told."""
     process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, start_new_session=True, preexec_fn=end_with_parent)  # fmt: skip
-    last: list[str] = []
+    told, last = Told(), []
     try:
         for line in process.stdout:
-            if (report := _report(line)) is None:
+            if line.startswith(MARK):
+                take(told, json.loads(line.removeprefix(MARK)), progress)
+            else:
                 log.debug("%s", line.rstrip())
                 last = [*last, line.rstrip()][-LINES:]
-            elif progress:
-                progress(*report)
         process.wait()
     finally:
         _stop(process)
     if process.returncode:
-        raise _error(folder, process.returncode, last)
+        raise told.error or LaunchFailed(
+            f"the training processes ended with code {process.returncode}: one died, or waited too long for another; "
+            "run it again and it goes on where it was saved last. What they said last:\n" + "\n".join(last)
+        )
+    return told
+
+
+def take(told: Told, message: dict[str, Any], progress: Progress | None) -> None:
+    """Deal with what a process of a launch tells: progress, the expert, or what it failed of."""
+    if "progress" in message and progress:
+        progress(*message["progress"])
+    if "expert" in message:
+        told.expert = message["expert"]
+    if "error" in message and told.error is None:
+        told.error = TELLING[message["error"]](message["message"])
+
+
+def _expert(told: Told) -> "Expert":
+    from models.train import Expert
+
+    return Expert.model_validate(told.expert)
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -171,34 +212,6 @@ def _stop(process: subprocess.Popen) -> None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     process.stdout.close()
-
-
-def _error(folder: Path, code: int, last: list[str]) -> Exception:
-    """What a process raised, if that says more than that another one was gone."""
-    for said in _errors(folder):
-        if said["type"] in TOLD:
-            return TOLD[said["type"]](said["message"])
-    lines = "\n".join(last)
-    return LaunchFailed(
-        f"the training processes ended with code {code}: one died, or waited too long for another; run it again and it "
-        f"goes on where it was saved last. What they said last:\n{lines}"
-    )
-
-
-def _errors(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob("error-*.json")):
-        yield json.loads(path.read_text())
-
-
-def _report(line: str) -> tuple[int, int, float] | None:
-    """(iterations done, in all, latest loss), if a line is a report."""
-    if not line.startswith(REPORT):
-        return None
-    done, total, loss = json.loads(line.removeprefix(REPORT))
-    return done, total, loss
-
-
-REPORT = "evergreen-progress "  # what a line of progress begins with
 
 
 def _free_port() -> int:

@@ -29,11 +29,9 @@ def workers() -> list[int]:
     return sorted(found)
 
 
-def test_a_killed_process_ends_the_attempt_and_one_process_goes_on(tiny, step_plan, monkeypatch, tmp_path):
+def test_a_killed_process_ends_the_attempt_and_one_process_goes_on(tiny, step_plan, monkeypatch):
     job = job_of(tiny, step_plan, of_spec({"ema": 0.5}))
-    with monkeypatch.context() as patch:
-        patch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
-        undisturbed = Alone().run(job, None)
+    undisturbed = Alone().run(job, None)
     monkeypatch.setenv("EVERGREEN_SAVE_ITERATIONS", "1")
     seen = []
 
