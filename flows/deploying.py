@@ -14,13 +14,13 @@ from data_catalog.refs import Spec
 from flows.experiment import ExperimentConfig, load
 from flows.handing_over import server
 from flows.living_config import LivingConfig
+from flows.server import LIGHT, TRAINING
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = {
     LivingConfig: "living",
     ExperimentConfig: "demo",
 }  # names of those that a configuration's own are made after
-TRAINING, LIGHT = "evergreen-gpu", "evergreen-cpu"
 
 
 class Deployed(Spec):

@@ -3,7 +3,6 @@
 The server is spoken to over plain HTTP, as `curl` would: a look without a step loads nothing of Prefect.
 """
 
-import base64
 import json
 import os
 import time
@@ -17,7 +16,7 @@ from typing import Any, Literal
 from data_catalog.refs import Spec
 from flows.arriving import Waiting, look
 from flows.living_config import LivingConfig, given_living
-from flows.server import running_server
+from flows.server import api_headers, running_server
 
 EVENT = "evergreen.data.arrived"
 FLOW = "living-stream"
@@ -159,7 +158,7 @@ def post(url: str, path: str, body: Any) -> Any:
 
 def _asked(url: str, path: str, body: Any) -> tuple[int, Any]:
     """Status and answer; what a busy server puts off (its database is locked by another request) is asked again."""
-    request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), _headers())
+    request = urllib.request.Request(f"{url}/{path}", json.dumps(body).encode(), api_headers())
     for pause in (*PAUSES, None):
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
@@ -175,13 +174,3 @@ def _asked(url: str, path: str, body: Any) -> tuple[int, Any]:
                 f"no Prefect server answers at {url} ({error}): start it, or correct PREFECT_API_URL"
             ) from error
     raise AssertionError("the last pause is None")
-
-
-def _headers() -> dict[str, str]:
-    """With the secret that a server of a team asks for, from the environment as Prefect itself takes it."""
-    headers = {"Content-Type": "application/json"}
-    if key := os.environ.get("PREFECT_API_KEY"):
-        headers["Authorization"] = f"Bearer {key}"
-    elif pair := os.environ.get("PREFECT_API_AUTH_STRING"):
-        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
-    return headers

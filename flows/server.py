@@ -3,6 +3,7 @@
 Prefect's own ephemeral server forgets most task runs when the process ends and is left behind by a killed one.
 """
 
+import base64
 import contextlib
 import importlib
 import json
@@ -31,6 +32,7 @@ DRAIN_SECONDS = 30
 SETTLED_SECONDS = 1.5  # longer than the pauses of flows/environment.py between two writes of task runs and logs
 STUCK_SECONDS = 6  # task runs of an interrupted flow may never get a last state
 HOST = "127.0.0.1"
+TRAINING, LIGHT = "evergreen-gpu", "evergreen-cpu"  # work pools
 LIVING = ["SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
 
@@ -89,6 +91,16 @@ def running_server() -> str | None:
     except (OSError, ValueError, KeyError, TypeError):  # nobody answers, or another program took the port
         return None
     return url if found == os.environ["PREFECT_HOME"] else None  # else another home took it
+
+
+def api_headers() -> dict[str, str]:
+    """Of a request to a Prefect API: with the secret that a team's asks for, from where Prefect itself takes it."""
+    headers = {"Content-Type": "application/json"}
+    if key := os.environ.get("PREFECT_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
+    elif pair := os.environ.get("PREFECT_API_AUTH_STRING"):
+        headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return headers
 
 
 @contextlib.contextmanager
