@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from data_catalog.files import absolute
 from data_catalog.places import home
 from data_catalog.store_files import make_folder
 
@@ -43,8 +44,8 @@ def open_home() -> None:
 def configure() -> None:
     """Fill the gaps of the environment; what the user has set stays. Costs nothing: no import, no file."""
     for name in ("EVERGREEN_STORE", "EVERGREEN_CATALOG", "EVERGREEN_RESULTS"):
-        if name in os.environ:
-            os.environ[name] = os.path.abspath(os.environ[name])  # a child process may run in another folder
+        if name in os.environ and "://" not in os.environ[name]:
+            os.environ[name] = absolute(os.environ[name])  # a child process may run in another folder
     os.environ["EVERGREEN_HOME"] = str(home())
     places = {"PREFECT_HOME": str(home() / "prefect"), "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow.db'}"}
     for name, value in (places | SILENT | RECORDING | QUIET | PATIENCE).items():
