@@ -15,6 +15,7 @@ from flows import (
     cli_data,
     cli_deploy,
     cli_diff,
+    cli_doctor,
     cli_duplicates,
     cli_export,
     cli_gc,
@@ -41,7 +42,7 @@ app = typer.Typer(
     add_completion=False,
 )
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
-                 cli_deploy,
+                 cli_deploy, cli_doctor,
                  cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare, cli_gc,
                  cli_watch, cli_export, cli_living, cli_status):  # fmt: skip
     app.add_typer(commands.app)
