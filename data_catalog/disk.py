@@ -70,10 +70,15 @@ def free_bytes(folder: Path) -> int:
 
 def reserve() -> int:
     """The bytes that steps leave free (EVERGREEN_DISK_RESERVE, such as 20 GB); raises ValueError."""
-    given = os.environ.get("EVERGREEN_DISK_RESERVE", RESERVE)
+    return bytes_in("EVERGREEN_DISK_RESERVE", RESERVE)
+
+
+def bytes_in(name: str, default: str) -> int:
+    """The bytes that a variable of the environment says, such as 20 GB; raises ValueError."""
+    given = os.environ.get(name, default)
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?B?)\s*", given.upper())
     if not found or found[2] not in UNITS:
-        raise ValueError(f"EVERGREEN_DISK_RESERVE is {given!r}, expected bytes such as 500 MB or 20 GB")
+        raise ValueError(f"{name} is {given!r}, expected bytes such as 500 MB or 20 GB")
     return int(float(found[1]) * UNITS[found[2]])
 
 

@@ -75,7 +75,7 @@ def stat_one(location: str) -> FileStat | None:
     if is_url(location):
         with reaching(location):
             try:
-                return remote_stat(_filesystem(location).info(location))
+                return remote_stat(driver_of(location).info(location))
             except FileNotFoundError:
                 return None
     path = Path(location)
@@ -116,7 +116,7 @@ def read_all(location: str) -> bytes:
     if not is_url(location):
         return Path(location).read_bytes()
     with reaching(location):
-        return _filesystem(location).cat_file(location)
+        return driver_of(location).cat_file(location)
 
 
 def open_binary(location: str) -> IO[bytes]:
@@ -126,13 +126,13 @@ def open_binary(location: str) -> IO[bytes]:
     if location.startswith("memory://"):
         return io.BytesIO(read_all(location))  # its driver hands out one handle for all readers
     with reaching(location):
-        return _filesystem(location).open(location, "rb")
+        return driver_of(location).open(location, "rb")
 
 
 def copy_to(location: str, path: Path) -> None:
     """Write a remote file to a local one, in one go where a store would be asked for thousands of small parts."""
     with reaching(location):
-        _filesystem(location).get_file(location, str(path))
+        driver_of(location).get_file(location, str(path))
 
 
 @contextlib.contextmanager
@@ -146,23 +146,28 @@ def reaching(location: str) -> Iterator[None]:
     except Unreachable:
         raise
     except Exception as error:  # each driver has its own classes, not all of them OSError
-        raise _unreachable(location, error) from (error if _shown(location) == location else None)
+        raise _unreachable(location, error) from (error if shown(location) == location else None)
 
 
 def _unreachable(location: str, error: Exception) -> Unreachable:
-    settings = _SETTINGS.get(_DRIVERS.get(location.partition("://")[0], ""), "")
-    said = re.sub(r"\?[^\s'\"]+", "?...", str(error).replace(location, _shown(location)))
+    settings = settings_of(location)
+    said = re.sub(r"\?[^\s'\"]+", "?...", str(error).replace(location, shown(location)))
     kind = "there is no such bucket or file" if isinstance(error, FileNotFoundError) else type(error).__name__
     help = f"; access is set by {settings} in the environment" if settings else ""
-    return Unreachable(f"cannot read {_shown(location)}: {kind}: {said[:300]}{help}")
+    return Unreachable(f"cannot read {shown(location)}: {kind}: {said[:300]}{help}")
 
 
-def _shown(location: str) -> str:
+def settings_of(location: str) -> str:
+    """The names in the environment that decide about access to a URL; empty for a service that we do not know."""
+    return _SETTINGS.get(_DRIVERS.get(location.partition("://")[0], ""), "")
+
+
+def shown(location: str) -> str:
     """A URL without user, password and signature."""
     return re.sub(r"//[^/@]*:[^/@]*@", "//...@", re.sub(r"\?.*", "?...", location, flags=re.DOTALL))
 
 
-def _filesystem(location: str) -> "AbstractFileSystem":
+def driver_of(location: str) -> "AbstractFileSystem":
     """The driver of a URL, one per process (fsspec keeps it, also across forks); listings are never remembered."""
     import fsspec
 
@@ -171,17 +176,17 @@ def _filesystem(location: str) -> "AbstractFileSystem":
         driver = fsspec.get_filesystem_class(protocol)
     except ImportError as error:
         extra = f"evergreen[{_DRIVERS[protocol]}]" if protocol in _DRIVERS else "aiohttp"
-        raise Unreachable(f"{_shown(location)} needs a driver that is missing: pip install '{extra}'") from error
+        raise Unreachable(f"{shown(location)} needs a driver that is missing: pip install '{extra}'") from error
     except ValueError as error:
-        raise Unreachable(f"{_shown(location)}: no driver for {protocol}://, expected one of {[*_DRIVERS]}") from error
+        raise Unreachable(f"{shown(location)}: no driver for {protocol}://, expected one of {[*_DRIVERS]}") from error
     with reaching(location):  # settings may be missing
         return driver(use_listings_cache=False)
 
 
 def _remote_below(root: str) -> dict[str, FileStat]:
     if root.startswith("http"):
-        raise ValueError(f"{_shown(root)} cannot be listed: name its files in a manifest or as shards {{000..123}}.tar")
-    filesystem = _filesystem(root)
+        raise ValueError(f"{shown(root)} cannot be listed: name its files in a manifest or as shards {{000..123}}.tar")
+    filesystem = driver_of(root)
     base = filesystem._strip_protocol(root).rstrip("/") + "/"
     with reaching(root):
         found = filesystem.find(root, detail=True)
@@ -196,7 +201,7 @@ def _remote_below(root: str) -> dict[str, FileStat]:
 def _read_remote(wanted: list[Range]) -> dict[Range, bytes]:
     requests = _joined(wanted)
     paths, starts, ends = zip(*((r.location, r.offset, r.offset + r.length) for r in requests), strict=True)
-    filesystem = _filesystem(wanted[0].location)
+    filesystem = driver_of(wanted[0].location)
     with reaching(wanted[0].location):
         answers = filesystem.cat_ranges(list(paths), list(starts), list(ends), on_error="return")
     results = {}

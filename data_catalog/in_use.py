@@ -44,6 +44,12 @@ def alone() -> Iterator[bool]:
         yield True
 
 
+def is_in_use() -> bool:
+    """Whether some run is at work on this machine, this process's own included."""
+    with alone() as is_alone:
+        return not is_alone
+
+
 def has_ended_before(batch: int) -> bool:
     """Whether all runs that began before a batch of the trash was whole have ended."""
     for number in _numbers():

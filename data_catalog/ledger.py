@@ -1,7 +1,8 @@
 """Append-only files of the store, one JSON object per line: what people decided and what was recorded.
 
 An entry is on disk before it counts. A crash while one is written leaves a torn last line, which never counted: readers
-say so and pass over it, the next writer keeps its bytes beside the ledger.
+say so and pass over it, the next writer keeps its bytes beside the ledger. In object storage `remote_ledger` does the
+same with an object for each addition.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from data_catalog import remote_ledger
 from data_catalog.disk import DiskFull, room_in
 from data_catalog.places import store_root
 from data_catalog.store_files import make_folder, write_atomically
@@ -24,17 +26,23 @@ FORMAT = 1  # of all ledgers; raise it with what reads the entries of before. En
 
 
 def path_of(name: str) -> Path:
-    """The file of a ledger."""
+    """The file of a ledger; of one in object storage, the folder of what this machine keeps of it."""
+    if remote_ledger.is_used():
+        return remote_ledger.folder_of(name)
     return store_root() / "ledger" / f"{name}.jsonl"
 
 
 def names(beginning: str = "") -> list[str]:
     """Of the ledgers of the store whose names begin so, what comes after that."""
+    if remote_ledger.is_used():
+        return [name.removeprefix(beginning) for name in remote_ledger.names() if name.startswith(beginning)]
     return sorted(path.stem.removeprefix(beginning) for path in path_of("any").parent.glob(f"{beginning}*.jsonl"))
 
 
 def entries(name: str) -> list[dict]:
     """Every entry of a ledger, oldest first; raises ValueError where a line other than a torn last one is damaged."""
+    if remote_ledger.is_used():
+        return remote_ledger.entries(name, FORMAT)
     found, torn = _parsed(path_of(name))
     if torn:
         log.warning(
@@ -47,8 +55,11 @@ def entries(name: str) -> list[dict]:
 def extend(name: str, make: Callable[[list[dict]], list[dict]]) -> list[dict]:
     """Add the entries that `make` gives for what the ledger holds so far, and return them.
 
-    Writers of all processes take turns; entries that are returned are on disk.
+    Writers of all processes take turns; entries that are returned are on disk. `make` is asked again, for what the
+    ledger then holds, if a writer on another machine was quicker: what it returned before was entered nowhere.
     """
+    if remote_ledger.is_used():
+        return remote_ledger.extend(name, make, FORMAT)
     path = path_of(name)
     make_folder(path.parent)
     with _turn(path):

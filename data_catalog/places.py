@@ -6,9 +6,11 @@ import json
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
-from data_catalog.files import absolute, join
+from data_catalog.files import absolute, is_url, join
+from data_catalog.object_storage import checked_url
 from data_catalog.store_files import make_folder, write_atomically
 
 
@@ -18,8 +20,19 @@ def home() -> Path:
 
 
 def store_root() -> Path:
-    """The artifact store (EVERGREEN_STORE, by default `store` in the home)."""
+    """The artifact store (EVERGREEN_STORE, by default `store` in the home).
+
+    If that is in object storage, the folder of what this machine keeps of it: EVERGREEN_STORE_CACHE, by default
+    `store-cache` in the home, with a folder of its own for each URL.
+    """
+    if (url := store_url()) is not None:
+        return _kept_of(url, os.environ.get("EVERGREEN_STORE_CACHE", home() / "store-cache"))
     return Path(os.environ.get("EVERGREEN_STORE", home() / "store")).resolve()
+
+
+def store_url() -> str | None:
+    """The URL of a store in object storage, None for a folder; raises ValueError."""
+    return _url_in("EVERGREEN_STORE")
 
 
 def catalog_path() -> Path:
@@ -28,8 +41,18 @@ def catalog_path() -> Path:
 
 
 def results_root() -> Path:
-    """The result records of the cached tasks (EVERGREEN_RESULTS, by default `results` in the home)."""
+    """The result records of the cached tasks (EVERGREEN_RESULTS, by default `results` in the home).
+
+    If that is in object storage, the folder of what this machine keeps of it, in `results-cache` of the home.
+    """
+    if (url := results_url()) is not None:
+        return _kept_of(url, home() / "results-cache")
     return Path(os.environ.get("EVERGREEN_RESULTS", home() / "results")).resolve()
+
+
+def results_url() -> str | None:
+    """The URL of result records in object storage, None for a folder; raises ValueError."""
+    return _url_in("EVERGREEN_RESULTS")
 
 
 def decoded_root() -> Path | None:
@@ -72,6 +95,16 @@ def located(path: str) -> str:
     if Path(path).exists() or "/" not in path or Path(path).is_absolute():
         return path
     return locate_shard(path)
+
+
+def _url_in(name: str) -> str | None:
+    given = os.environ.get(name, "")
+    return checked_url(given, name) if is_url(given) else None
+
+
+def _kept_of(url: str, folder: str | Path) -> Path:
+    """Bytes by digest are the same everywhere, but what is in one bucket need not be in another."""
+    return Path(folder).resolve() / sha256(url.encode()).hexdigest()[:12]
 
 
 @contextlib.contextmanager

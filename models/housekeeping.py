@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from data_catalog import in_use, store, trash
-from data_catalog.places import decoded_root, results_root, store_root
+from data_catalog.places import decoded_root, results_root, store_root, store_url
 from data_catalog.refs import Spec, digests_in
 from data_catalog.retention import KeepSpec
 from data_catalog.store_files import make_folder
@@ -57,6 +57,8 @@ def keep_house(policies: dict[str, KeepSpec], dry_run: bool = False) -> Housekee
     Streams that are not named keep everything, as experiments do. `dry_run`: only say what would go. Raises ValueError
     while another housekeeping is at work, MissingArtifact if records that tell what is needed are gone.
     """
+    if store_url() is not None:
+        raise ValueError(f"housekeeping works on a store in a folder; {store_url()} is in object storage")
     make_folder(store_root())
     with in_use.sole_housekeeping(), in_use.alone() as alone:
         done_with = [batch for batch in trash.batches() if alone or in_use.has_ended_before(batch)]

@@ -7,8 +7,9 @@ import json
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 
-from data_catalog import descent, ledger, promotions, recorded, store
+from data_catalog import descent, ledger, promotions, recorded, shared_files, store
 from data_catalog.places import results_root, store_root
 from data_catalog.refs import Spec, digests_in
 from data_catalog.retention import KeepSpec
@@ -75,8 +76,7 @@ class Needs:
 
     def _of_results(self) -> None:
         """Result records and kept facts that were used lately; not what a rule of retention has let go."""
-        kept = (path for folder in FACTS for path in (store_root() / folder).glob("*/*.json"))
-        for path in (*results_root().glob("*-*"), *kept):
+        for path in result_files():
             if self.is_young(time.time() - path.stat().st_mtime):
                 found = digests_in(path.read_text())
                 self.need(found - self.let_go.keys(), f"results that were used in the last {self.cache_days:g} days")
@@ -130,7 +130,7 @@ class _StreamNeeds:
                 self.needs.release(needed, f"was live in {self.stream} ({where}): {self.policy.champions.spoken()}")
 
     def _step(self, step: LivingStep, rank: int) -> None:
-        age = self.now - store.path_of(self.digests[step.step]).stat().st_mtime
+        age = self.now - store.stat_of(self.digests[step.step]).modified
         parts, policy, where = _parts(step), self.policy, f"step {step.step} of {self.stream}"
         rules = {"weights": policy.experts, "snapshots": policy.snapshots, "plans": policy.plans,
                  "step plan": policy.step_plans}  # fmt: skip
@@ -139,6 +139,12 @@ class _StreamNeeds:
             tell(parts[part], f"{part} of {where}: {rule.spoken()}")
         others = named(step) - _weights(step) - set().union(*parts.values())
         self.needs.need(others, f"scores and curves of {self.stream}")
+
+
+def result_files() -> list[Path]:
+    """Result records of cached tasks, and kept facts of the store."""
+    kept = [path for folder in FACTS for path in shared_files.below(store_root() / folder, "*/*.json")]
+    return [*shared_files.below(results_root(), "*-*"), *kept]
 
 
 def known_streams() -> list[str]:
@@ -196,8 +202,7 @@ def _prepared(stream: str) -> set[str]:
 
 def _inside(digest: str) -> set[str]:
     """The digests in an artifact that is itself a document; none if it is gone."""
-    path = store.path_of(digest)
-    return digests_in(path.read_text()) if path.is_file() else set()
+    return digests_in((store.peek(digest) or b"").decode(errors="replace"))
 
 
 def kinds(digest: str) -> set[str]:

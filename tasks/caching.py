@@ -4,16 +4,18 @@ Key = task name + `revision` + inputs, so the same work has the same key in ever
 keys hold the run id, or lack the task's identity, and its hits do not look at the bytes that a result names.
 """
 
-import contextlib
+import asyncio
 import functools
+import importlib
 import inspect
 import json
-import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from prefect import State, Task
@@ -25,9 +27,9 @@ from prefect.logging import get_run_logger
 from prefect.logging.loggers import task_run_logger
 from prefect.serializers import Serializer
 
+from data_catalog import shared_files
 from data_catalog.places import results_root
 from data_catalog.store import MissingArtifact
-from data_catalog.store_files import write_atomically
 from models.evaluation.record import StageRecord
 from tasks.journal import ALWAYS, Fingerprint, remember, tell, what_changed
 from tasks.locks import FlockManager
@@ -111,11 +113,11 @@ class Stage:
 
     def reason(self, fingerprint: Fingerprint, label: str) -> str:
         """Why this call was no hit."""
-        record = results_root() / self.key(fingerprint)
-        if not record.is_file():
+        record = shared_files.read(results_root() / self.key(fingerprint))
+        if record is None:
             return what_changed(self.name, label, fingerprint)
         try:
-            load_intact(json.loads(record.read_bytes())["result"])
+            load_intact(json.loads(record)["result"])
         except MissingArtifact as error:
             return str(error).split(": ")[0]  # "sha256:ab12... is not in the store at ..."
         except (ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
@@ -155,18 +157,32 @@ class VerifiedJSON(Serializer):
 
 
 class RecordFolder(LocalFileSystem):
-    """A folder of result records, each written in one step: Prefect's own writes in place."""
+    """A folder of result records, each written in one step: Prefect's own writes in place.
+
+    Where EVERGREEN_RESULTS is a URL they are shared with other machines, and the folder holds what this one used.
+    """
 
     _block_type_slug = "evergreen-record-folder"  # else it takes the place of Prefect's class in its registry
 
     def write_path(self, path: str, content: bytes, _sync: bool = True) -> str:
         """Write the record and return its path."""
-        write_atomically(self._resolve_path(path), content)
+        shared_files.write(self._resolve_path(path), content)
         return str(self._resolve_path(path))
 
     async def awrite_path(self, path: str, content: bytes) -> str:
-        """As `write_path`: records are small."""
-        return self.write_path(path, content)
+        """As `write_path`, off the event loop."""
+        return await asyncio.to_thread(self.write_path, path, content)
+
+    def read_path(self, path: str, _sync: bool = True) -> bytes:
+        """The record; raises FileNotFoundError, which Prefect takes for a miss."""
+        file = self._resolve_path(path)
+        if (data := shared_files.read(file)) is None:
+            raise FileNotFoundError(f"there is no result record {file}")
+        return data
+
+    async def aread_path(self, path: str) -> bytes:
+        """As `read_path`, off the event loop."""
+        return await asyncio.to_thread(self.read_path, path)
 
 
 class CachedTask(Task[P, R]):
@@ -181,11 +197,22 @@ class CachedTask(Task[P, R]):
     def result_storage(self, value: Path | None) -> None:
         pass  # Task.__init__ assigns its default
 
+    def __reduce__(self) -> tuple:
+        """Travels to other processes by name, with the tries that the flow's process was configured with."""
+        module, name = self.fn.__module__, self.fn.__qualname__
+        if getattr(sys.modules.get(module), name, None) is not self:
+            raise PicklingError(f"{module}.{name} is no task of an installed module: workers could not find it")
+        return _task_named, (module, name), {"retries": self.retries, "retry_delay_seconds": self.retry_delay_seconds}
+
     def with_options(self, **options: Any) -> "CachedTask[P, R]":
         """As Prefect's, which would forget the subclass and refuse a folder that its server has not saved."""
         changed = super().with_options(**{"result_storage": results_root(), **options})
         changed.__class__ = CachedTask
         return changed
+
+
+def _task_named(module: str, name: str) -> "CachedTask":
+    return getattr(importlib.import_module(module), name)
 
 
 def _explained(function: Callable[P, R], stage: Stage) -> Callable[P, R]:
@@ -229,8 +256,7 @@ def tell_of_reuse(task: Task, task_run: TaskRun, state: State) -> None:
     The time of change of its record is that of its last use, by which housekeeping goes.
     """
     if state.name == "Cached":
-        with contextlib.suppress(FileNotFoundError):
-            os.utime(state.data.metadata.storage_key)
+        shared_files.used(results_root() / Path(state.data.metadata.storage_key).name)
         seconds = (state.timestamp - task_run.start_time).total_seconds()
         record = StageRecord(stage=task.name, label=task_run.name, reused=True, reason="unchanged", seconds=seconds)
         tell(record, task_run_logger(task_run, task))

@@ -203,7 +203,7 @@ def _is_whole(folder: Path, entry: Promotion) -> bool:
 
 def _is_gone(entry: Promotion) -> bool:
     """Whether housekeeping let the weights of a version go, which a registry made before still has."""
-    return not store.path_of(entry.checkpoint).is_file()
+    return store.stat_of(entry.checkpoint) is None
 
 
 def _point(client, stream: str, version: int) -> None:

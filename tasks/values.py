@@ -32,7 +32,7 @@ def load_intact(text: str | bytes) -> Any:
     """The value stored as `text`; raises MissingArtifact if bytes that it names are missing or damaged."""
     document = json.loads(text)
     for digest in _digests(document):
-        store.locate(digest)
+        store.require(digest)
     return _decode(document)
 
 

@@ -4,25 +4,25 @@ import json
 import logging
 from pathlib import Path
 
+from data_catalog import shared_files
 from data_catalog.places import store_root
 from data_catalog.store import digest_of
-from data_catalog.store_files import write_atomically
 
 
 def keep(folder: str, key: dict[str, object], fact: object) -> None:
     """Remember `fact`, a JSON value, under `key` in a folder of the store."""
     content = key | {"fact": fact}
     sealed = content | {"seal": _seal(content)}
-    write_atomically(_path(folder, key), json.dumps(sealed, sort_keys=True, indent=1).encode())
+    shared_files.write(_path(folder, key), json.dumps(sealed, sort_keys=True, indent=1).encode())
 
 
 def find(folder: str, key: dict[str, object], what: str) -> object | None:
     """What was kept under `key`; None, with a line in the log that names `what`, if the record is damaged."""
     path = _path(folder, key)
-    if not path.is_file():
+    if (data := shared_files.read(path)) is None:
         return None
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(data)
         seal = content.pop("seal")
     except (ValueError, KeyError, AttributeError, TypeError):
         content = seal = None

@@ -4,10 +4,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from data_catalog import places, store
+from data_catalog import places, shared_files, store
 from data_catalog.eval_sets import EvalSet
 from data_catalog.refs import Ref, Spec
-from data_catalog.store_files import write_atomically
 from data_catalog.stream import StepSummary
 from data_catalog.versions import Versioned
 from models.evaluation.scores import EvalReport, StepScores
@@ -117,7 +116,7 @@ class StreamReport(Ref):
 def store_record(record: ExperimentRecord) -> StreamReport:
     """Store `record` as JSON, make it the one `find_record` gives for its name, and return its reference."""
     digest = store.write_bytes(record.model_dump_json(indent=1).encode(), kind="experiment record", name=record.name)
-    write_atomically(_pointer(run_name(record.name, record.seed)), digest.encode())
+    shared_files.write(_pointer(run_name(record.name, record.seed)), digest.encode())
     summaries = {recipe.name: [step.summary for step in recipe.steps] for recipe in record.recipes}
     return StreamReport(
         digest=digest,
@@ -138,15 +137,15 @@ def find_record(name: str) -> ExperimentRecord:
 
 def pointed_to(name: str) -> str:
     """The digest of the record that `find_record` gives for a name; raises ValueError if there is none."""
-    if not _pointer(name).is_file():
+    if (found := shared_files.newest(_pointer(name))) is None:
         known = ", ".join(known_experiments()) or "none"
         raise ValueError(f"no experiment {name!r} has been finished in {places.home()}; known: {known}")
-    return _pointer(name).read_text()
+    return found.decode()
 
 
 def known_experiments() -> list[str]:
     """The names of all finished experiments in this store."""
-    return sorted(path.stem for path in (places.store_root() / "experiments").glob("*.ref"))
+    return sorted(path.stem for path in shared_files.below(places.store_root() / "experiments", "*.ref"))
 
 
 def load_record(digest: str) -> ExperimentRecord:
