@@ -1,11 +1,11 @@
 """The life of a model: data to stream, then update, merge and evaluation once per step, for every recipe compared."""
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.mixture import split_batch
 from data_catalog.stream import StepPlan
 from flows.asked import asked, reports_of, scored, settle
+from flows.engines import carried_out_by
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, Recipe, as_yaml, given
 from flows.forms import GivenExperiment, GivenSeed
@@ -33,10 +33,8 @@ from tasks.merge import merge_weights
 from tasks.report import publish_report, record_stream
 from tasks.update import price_update, update_weights, update_with_snapshots
 
-RUNNER = ThreadPoolTaskRunner(max_workers=4)
 
-
-@flow(name="continual-pretrain", task_runner=RUNNER)
+@flow(name="continual-pretrain")
 def continual_pretrain(config: GivenExperiment, seed: GivenSeed = None) -> StreamReport:
     """Run an experiment from raw data to report; what was done before with the same inputs is re-used.
 
@@ -47,7 +45,7 @@ def continual_pretrain(config: GivenExperiment, seed: GivenSeed = None) -> Strea
     open_home()  # a worker's process has no command before it that did
     experiment = given(config, seed)
     require_an_end(experiment)
-    with journal() as stages:
+    with carried_out_by(experiment.execution.stages), journal() as stages:
         prepared = prepare(experiment, ingest_experiment(experiment))
         pretrained = prepared.start
         zero_shot, zero_shot_full = reports_of(experiment, prepared, pretrained, "pretrained", is_end=True)()
@@ -136,7 +134,8 @@ def try_weights(
                       f"{name} past weight {weight:g}", last, newest=0)
         for weight in weights
     ]  # fmt: skip
-    reports = evaluate_candidates(tried, list(prepared.eval_sets), f"{name} past weights") if tried else []
+    sets = list(prepared.eval_sets)
+    reports = evaluate_candidates.submit(tried, sets, f"{name} past weights").result() if tried else []
     return tuple(
         MergePoint(past_weight=weight, summary=prepared.scored.means.summary(last, report))
         for weight, report in zip(weights, reports, strict=True)

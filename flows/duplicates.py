@@ -1,10 +1,10 @@
 """Find pictures that an experiment holds more than once, within and across its datasets and splits."""
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog.duplicates import DuplicateGroups, DuplicateSearch
 from flows.chosen_weights import choose
+from flows.engines import carried_out_by
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.ingest import ingest_experiment
@@ -13,12 +13,12 @@ from tasks.journal import journal
 from tasks.record import record_findings
 
 
-@flow(name="duplicates", task_runner=ThreadPoolTaskRunner(max_workers=4))
+@flow(name="duplicates")
 def duplicates(config: ExperimentConfig | str, search: DuplicateSearch) -> list[DuplicateGroups]:
     """Ingest the sources of an experiment and group what shows the same picture; only embeddings need a checkpoint."""
     open_home()  # a worker's process has no command before it that did
     experiment = given(config)
-    with journal():
+    with carried_out_by(experiment.execution.stages), journal():
         ingested = ingest_experiment(experiment)
         datasets = list(ingested.datasets.values())
         groups = hashed_groups(datasets, search)

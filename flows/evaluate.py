@@ -3,12 +3,12 @@
 from typing import Annotated, Literal
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from data_catalog.refs import Spec
 from flows.asked import scores_of, whole_scores_of
 from flows.chosen_weights import choose, digest_asked_for
+from flows.engines import carried_out_by
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.forms import GivenExperiment
@@ -32,7 +32,7 @@ class Evaluation(Spec):
     legacy: tuple[Score, ...] = ()  # with the defects of the benchmark's own evaluation, under profile `paper`
 
 
-@flow(name="evaluate", task_runner=ThreadPoolTaskRunner(max_workers=4))
+@flow(name="evaluate")
 def evaluate(
     config: GivenExperiment,
     checkpoint: Annotated[str, Field(min_length=1, examples=["merged/4"])] = "pretrained",
@@ -56,7 +56,7 @@ def evaluate(
     if profile == "paper":
         _refuse_other_images(experiment)
     digest_asked_for(experiment, checkpoint)  # known to be there before anything is done
-    with journal():
+    with carried_out_by(experiment.execution.stages), journal():
         if isinstance(experiment, LivingConfig):
             prepared = prepare_now(experiment)
         else:
@@ -76,7 +76,7 @@ def _as_upstream(
     report = (whole or scores_of(experiment, prepared, checkpoint, label)).result()
     sets = list(prepared.scored.whole or prepared.eval_sets)
     share = experiment.evaluation.subset or SHARE
-    return tuple(evaluate_as_upstream(checkpoint, sets, report, experiment.seed, share, label))
+    return tuple(evaluate_as_upstream.submit(checkpoint, sets, report, experiment.seed, share, label).result())
 
 
 def _refuse_other_images(experiment: ExperimentConfig) -> None:

@@ -22,6 +22,7 @@ from data_catalog.sources import AnySource
 from data_catalog.sources.synthetic import Synthetic
 from data_catalog.validation import Validation
 from flows import inheritance
+from flows.engines import AnyEngine, Threads
 from models.budget import AnyBudget
 from models.captioning import AnyCaptioner
 from models.evaluation.probe import Probe
@@ -122,6 +123,7 @@ class ExecutionSpec(Spec):
     """Where stages run. Two runs that differ in this alone re-use each other's results."""
 
     training: AnyLaunch = Alone()  # of each update
+    stages: AnyEngine = Field(Threads(), description="of the other long stages")
 
 
 class ExperimentConfig(Spec):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, ValidationError
 
 from data_catalog.captions import CaptionRef, Template
@@ -15,8 +14,9 @@ from data_catalog.registry import first_clash
 from data_catalog.shards import DatasetRef
 from data_catalog.sources import AnySource
 from flows import experiment
+from flows.engines import carried_out_by
 from flows.environment import open_home
-from flows.experiment import ExperimentConfig
+from flows.experiment import ExecutionSpec, ExperimentConfig
 from models.captioning import AnyCaptioner
 from tasks.caption import caption_dataset
 from tasks.ingest import ingest_dataset, record_in_catalog, scan_source
@@ -30,6 +30,7 @@ class IngestConfig(Spec):
 
     sources: tuple[AnySource, ...] = Field(min_length=1)  # where the data lies
     captioners: tuple[AnyCaptioner, ...] = (Template(),)  # what writes texts about its images
+    execution: ExecutionSpec = Field(ExecutionSpec(), description="where it computes, which decides no result")
 
 
 class Ingested(Spec):
@@ -44,7 +45,7 @@ class Ingested(Spec):
 GivenData = Annotated[str | IngestConfig | ExperimentConfig, Field(examples=["flows/configs/demo.yaml"])]
 
 
-@flow(name="ingest", task_runner=ThreadPoolTaskRunner(max_workers=4))
+@flow(name="ingest")
 def ingest(config: GivenData, retry: bool = False) -> Ingested:
     """Ingest and caption sources; on unchanged data nothing is written.
 
@@ -55,7 +56,7 @@ def ingest(config: GivenData, retry: bool = False) -> Ingested:
     open_home()  # a worker's process has no command before it that did
     given = load(config) if isinstance(config, str) else config
     scored = given.evaluation.own if isinstance(given, ExperimentConfig) else ()
-    with journal():
+    with carried_out_by(given.execution.stages), journal():
         return ingest_sources(given.sources, given.captioners, retry, scored)
 
 

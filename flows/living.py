@@ -5,7 +5,6 @@ import logging
 from typing import Literal
 
 from prefect import flow, get_run_logger
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from data_catalog import promotions, store
 from data_catalog.arrivals import Arrival
@@ -15,6 +14,7 @@ from data_catalog.store_files import write_atomically
 from flows.arriving import lock_of, waited, waiting_path
 from flows.asking import ask, carry_out_answer
 from flows.continual import priced, updated, used
+from flows.engines import carried_out_by
 from flows.environment import open_home
 from flows.experiment import as_yaml
 from flows.forms import GivenStream
@@ -43,8 +43,6 @@ from tasks.verdict import show_last_verdict
 
 log = logging.getLogger(__name__)
 
-RUNNER = ThreadPoolTaskRunner(max_workers=4)
-
 
 class LivingOutcome(Spec):
     """What one run of a living stream did."""
@@ -60,7 +58,7 @@ class LivingOutcome(Spec):
     live_step: int | None = None  # None: the weights the stream began with
 
 
-@flow(name="living-stream", task_runner=RUNNER, on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
+@flow(name="living-stream", on_failure=[tell_of_failure], on_crashed=[tell_of_failure])
 def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) -> LivingOutcome:
     """Make one step of everything that has arrived, judge it, and let the gate move the live model.
 
@@ -83,7 +81,12 @@ def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) 
         get_run_logger().info(
             "another run of %s is at work: this one waits for it, then sees what is left", stream.name
         )
-    with exclusive(lock), run_progress(stream.name) as progress, journal(progress.tell) as stages:
+    with (
+        exclusive(lock),
+        run_progress(stream.name) as progress,
+        carried_out_by(stream.execution.stages),
+        journal(progress.tell) as stages,
+    ):
         if afresh and (given_up := living.give_up(stream.name, "asked for")):
             get_run_logger().info("step %d, which was begun, is chosen anew", given_up.step)
         finish_decisions(stream.name)
@@ -192,7 +195,8 @@ def _history(stream: LivingConfig, start: CheckpointRef, live: CheckpointRef, be
 def _scored(prepared: Prepared, checkpoints: list[CheckpointRef], label: str) -> list[EvalReport]:
     """The report of each, scored in one pass over the images, each checkpoint once."""
     once = list({checkpoint.digest: checkpoint for checkpoint in checkpoints}.values())
-    found = {report.checkpoint: report for report in evaluate_candidates(once, list(prepared.eval_sets), label)}
+    reports = evaluate_candidates.submit(once, list(prepared.eval_sets), label).result()
+    found = {report.checkpoint: report for report in reports}
     return [found[checkpoint.digest] for checkpoint in checkpoints]
 
 

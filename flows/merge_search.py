@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import yaml
 from prefect import flow, get_run_logger
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, TypeAdapter, ValidationError
 
 from data_catalog.validation import validation_name
+from flows.engines import carried_out_by
 from flows.environment import open_home
 from flows.experiment import ExperimentConfig, given
 from flows.forms import GivenExperiment, GivenSeed
@@ -31,7 +31,7 @@ Over = Literal["pair", "all"]  # newest expert and what it is merged with; all e
 DECIDING = ("seed", "sources", "pretraining", "captioners", "start", "stream", "batch_size", "budget")
 
 
-@flow(name="merge-search", task_runner=ThreadPoolTaskRunner(max_workers=4))
+@flow(name="merge-search")
 def merge_search(
     config: GivenExperiment,
     recipe: Annotated[str | None, Field(examples=["merged"])] = None,
@@ -65,7 +65,7 @@ def merge_search(
             "run it again, for its checkpoints were trained on all training images"
         )
     record, wanted = run_of(experiment, chosen), given_search(search)
-    with journal():
+    with carried_out_by(experiment.execution.stages), journal():
         prepared = prepare(experiment, ingest_experiment(experiment))
         if (record.pretrained, record.stream) != (prepared.start.digest, prepared.plan.steps):
             raise ValueError(f"the data of {experiment.name} have changed since its last run: `evergreen run` it again")
@@ -152,7 +152,8 @@ def try_all(experiment: ExperimentConfig, name: str, prepared: Prepared, step: i
         label, with_it = f"{name} candidate {number}", spec.model_copy(update={"technique": technique})
         after = advanced(history, with_it, expert, experiment.seed, label, step)
         deployed.append(picked(after, with_it, with_it.deploy, experiment.seed, label, step))
-    reports = evaluate_candidates(deployed, sets, f"{name} {len(deployed)} candidates step {step}")
+    label = f"{name} {len(deployed)} candidates step {step}"
+    reports = evaluate_candidates.submit(deployed, sets, label).result()
     weights = experiment.evaluation.weights
     scores = [validated(report, step, adaptation, prepared.retention, sets, weights) for report in reports]
     return trials(candidates, [checkpoint.digest for checkpoint in deployed], scores)

@@ -284,14 +284,17 @@ def concept_scores(
         return None
     by = _scorer(need.checkpoint, start)
     if isinstance(need.score, NameEmbeddings):  # of names alone: nothing else belongs to what they depend on
-        return score_concepts(by, list(material.streamed), need.score, [], [], 0, CaptionPolicy(), [],
-                              list(material.exclusions))  # fmt: skip
+        asked = score_concepts.submit(by, list(material.streamed), need.score, [], [], 0, CaptionPolicy(), [],
+                                      list(material.exclusions))  # fmt: skip
+        return asked.result()
     known = {dataset.name: dataset for dataset in material.pretraining}
     if unknown := sorted({*need.reference} - known.keys()):
         raise ValueError(f"`stream.ordering` names the reference {unknown}, expected some of `pretraining`: {[*known]}")
     reference = [known[name] for name in need.reference] or list(material.pretraining)
-    return score_concepts(by, list(material.streamed), need.score, captions_of(material), reference, experiment.seed,
-                          experiment.stream.captions, list(scores), list(material.exclusions))  # fmt: skip
+    asked = score_concepts.submit(by, list(material.streamed), need.score, captions_of(material), reference,
+                                  experiment.seed, experiment.stream.captions, list(scores),
+                                  list(material.exclusions))  # fmt: skip
+    return asked.result()
 
 
 def _scorer(by: ScoredBy | str, start: CheckpointRef | None) -> CheckpointRef:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 SMALL = 5_000_000  # parameters
-_DEFAULT = torch.get_num_threads()  # asked before anything sets another count, if only for a moment
+DEFAULT = torch.get_num_threads()  # asked before anything sets another count, if only for a moment
 
 
 def fit_to(model: nn.Module) -> None:
@@ -15,4 +15,4 @@ def fit_to(model: nn.Module) -> None:
     side by side, and setting back in one thread would change the other's bits.
     """
     small = sum(parameter.numel() for parameter in model.parameters()) < SMALL
-    torch.set_num_threads(1 if small else _DEFAULT)
+    torch.set_num_threads(1 if small else DEFAULT)

@@ -37,6 +37,13 @@ def journal(on_stage: Listener | None = None) -> Iterator[list[StageRecord]]:
     `on_stage` is called with each as it ends, from the thread that ran the task. Housekeeping deletes nothing that
     the block may need.
     """
+    with in_use(), collecting(on_stage) as stages:
+        yield stages
+
+
+@contextlib.contextmanager
+def collecting(on_stage: Listener | None = None) -> Iterator[list[StageRecord]]:
+    """As `journal`, for part of a run: housekeeping is kept away by the run."""
     stages: list[StageRecord] = []
     outer = _listener.get()  # a command may listen to the flow that it runs
 
@@ -50,11 +57,15 @@ def journal(on_stage: Listener | None = None) -> Iterator[list[StageRecord]]:
     token, task_runs = _listener.set(listen), getLogger("prefect.task_runs")
     task_runs.addFilter(_says_more_than_a_hook)
     try:
-        with in_use():
-            yield stages
+        yield stages
     finally:
         task_runs.removeFilter(_says_more_than_a_hook)
         _listener.reset(token)
+
+
+def listener() -> Listener | None:
+    """Who is told of stages that end here; a runner of other processes passes theirs on to it."""
+    return _listener.get()
 
 
 def tell(record: StageRecord, logger: Logger | LoggerAdapter) -> None:

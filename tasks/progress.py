@@ -29,6 +29,11 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+def listener() -> Listener | None:
+    """Who is told of progress made here, if anybody is."""
+    return _listener.get()
+
+
 @contextlib.contextmanager
 def progress_of(label: str, samples: int | None = None) -> Iterator[Callable[..., None]]:
     """A function that a long stage calls with (done, in all) and, if it trains, the latest loss.

@@ -1,0 +1,139 @@
+"""Where the stages of a flow run: on threads of its process, or in worker processes of Ray, here or on a cluster."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from data_catalog.refs import Spec
+from flows.environment import PATIENCE, QUIET, SILENT
+
+if TYPE_CHECKING:
+    from prefect.task_runners import TaskRunner
+
+Stage = Literal["ingest", "captions", "embeddings", "evaluation", "merge_search"]
+TASKS: dict[Stage, tuple[str, ...]] = {  # that leave the process of the flow: the others take milliseconds
+    "ingest": ("ingest_dataset",),
+    "captions": ("caption_dataset",),
+    "embeddings": ("embed_dataset", "score_captions", "score_concepts"),
+    "evaluation": ("evaluate_checkpoint", "evaluate_with_whole_sets", "evaluate_as_upstream"),
+    "merge_search": ("evaluate_candidates",),
+}
+TOLD = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", *SILENT, *QUIET, *PATIENCE}  # to workers, with all EVERGREEN_*
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")  # in a URL
+_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")  # in a name
+OWN_CLUSTER = {  # nobody else's process reaches it
+    "include_dashboard": False,
+    "_node_ip_address": "127.0.0.1",
+    "object_store_memory": 128 * 2**20,  # only references pass through it
+}
+
+
+class Threads(Spec):
+    """Threads of the process that runs the flow."""
+
+    kind: Literal["threads"] = "threads"
+    workers: int = Field(4, ge=1, description="stages at once")
+
+    def runner(self) -> "TaskRunner":
+        """What Prefect submits tasks to."""
+        from prefect.task_runners import ThreadPoolTaskRunner
+
+        return ThreadPoolTaskRunner(max_workers=self.workers)
+
+
+class Ray(Spec):
+    """Worker processes of Ray, which take the long stages; a worker that dies is replaced, and its stage run again."""
+
+    kind: Literal["ray"] = "ray"
+    address: str = Field(
+        "local", min_length=1, description="local: processes of this machine, which end with the run; auto: the "
+        "cluster that this machine is part of; or `host:port` or `ray://host:port` of one",
+    )  # fmt: skip
+    workers: int | None = Field(
+        None, ge=1, description="CPUs of `address: local`; null: those of the machine. A cluster has what it has"
+    )
+    cpus: dict[Stage, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="of one task of a stage; 1 where not named"
+    )
+    gpus: dict[Stage, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="of one task of a stage, e.g. 0.5: two of them share one; 0 where not named"
+    )
+    retries: int = Field(3, ge=0, description="of a stage whose worker died")
+    threads: int | None = Field(
+        None, ge=1, description="of a model's operators in a worker, whose number decides the last bits of models "
+        "above 5 million parameters on CPUs; null: as many as in the process of the flow",
+    )  # fmt: skip
+
+    def runner(self) -> "TaskRunner":
+        """What Prefect submits tasks to; raises ValueError where Ray is not installed."""
+        try:
+            from tasks.ray_runner import StageRunner
+        except ImportError as error:
+            raise ValueError(
+                "`execution.stages` is ray, which is not installed here: install `evergreen[ray]`, or take threads"
+            ) from error
+        return StageRunner(self._connection(), self._options(), environment_for_workers)
+
+    def _options(self) -> dict[str, dict[str, Any]]:
+        """What Ray is asked for each task by name."""
+        return {
+            task: {
+                "num_cpus": self.cpus.get(stage, 1),
+                "num_gpus": self.gpus.get(stage, 0),
+                "max_retries": self.retries,
+            }
+            for stage, tasks in TASKS.items()
+            for task in tasks
+        }
+
+    def _connection(self) -> dict[str, Any]:
+        """The arguments of `ray.init`; the address is never left to Ray, which would join what it finds."""
+        from models.threads import DEFAULT
+
+        told = environment_for_workers() | {"OMP_NUM_THREADS": str(self.threads or DEFAULT)}  # else Ray sets one
+        own = OWN_CLUSTER | ({"num_cpus": self.workers} if self.workers else {})
+        return {"address": self.address, "log_to_driver": False, "logging_level": "ERROR",
+                "runtime_env": {"env_vars": told}, **(own if self.address == "local" else {})}  # fmt: skip
+
+    @model_validator(mode="after")
+    def _asks_for_what_can_be(self) -> "Ray":
+        if self.workers and self.address != "local":
+            raise ValueError(
+                f"`workers` is {self.workers}, but the cluster at {self.address} has as many as its machines offer: "
+                "take it out, and say by `cpus` and `gpus` what a task of each stage needs"
+            )
+        if odd := {stage: share for stage, share in self.gpus.items() if share > 1 and share % 1}:
+            raise ValueError(f"`gpus` has {odd}, expected a share of one GPU, at most 1, or a whole number of them")
+        if too_much := {stage: count for stage, count in self.cpus.items() if self.workers and count > self.workers}:
+            raise ValueError(f"`cpus` has {too_much}, but `workers` is {self.workers}: such a stage never starts")
+        if _PASSWORD.search(self.address):
+            raise ValueError("`address` has a password in it; Ray reads its token from RAY_AUTH_TOKEN_PATH")
+        return self
+
+
+AnyEngine = Annotated[Threads | Ray, Field(discriminator="kind")]
+
+
+@contextlib.contextmanager
+def carried_out_by(engine: AnyEngine) -> Iterator[None]:
+    """Let what the flow at hand submits in the block run where `engine` says.
+
+    The configuration is known inside a flow only, whoever called it: Prefect's own place for a runner is its decorator.
+    """
+    from prefect.context import FlowRunContext
+
+    with engine.runner() as runner, FlowRunContext.get().model_copy(update={"task_runner": runner}):
+        yield
+
+
+def environment_for_workers(given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What workers are told of an environment: places and switches, nothing that may be a credential."""
+    return {
+        name: value
+        for name, value in given.items()
+        if (name.startswith("EVERGREEN_") or name in TOLD) and not _SECRET.search(name) and not _PASSWORD.search(value)
+    }
