@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from models.launching import HANG, JOB, MARK, TELLING, Job
+from models.launching import CUT, HANG, JOB, MARK, TELLING, Job
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
     is_first = os.environ.get("RANK", "0") == "0"
     try:
         job = Job.model_validate_json(os.environ[JOB])
-        expert = job.train(lambda *now: _tell(progress=now), float(os.environ[HANG]))
+        expert = job.train(lambda *now: _tell(progress=now), float(os.environ[HANG]), os.environ[CUT] == "True")
     except tuple(TELLING.values()) as error:
         _tell(**in_words(error))
         raise

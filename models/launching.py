@@ -38,7 +38,8 @@ STOP_SECONDS = 60  # that processes which are told to stop have for storing wher
 LINES = 30  # of what a failed launch said last, in its error
 TELLING = {kind.__name__: kind for kind in (ValueError, FloatingPointError, MissingArtifact, DiskFull, Outage)}
 MARK = "evergreen-tells "  # what a line for the process that launched begins with
-JOB, HANG = "EVERGREEN_LAUNCHED_JOB", "EVERGREEN_LAUNCHED_HANG_SECONDS"  # variables of launched processes
+JOB, HANG, CUT = "EVERGREEN_LAUNCHED_JOB", "EVERGREEN_LAUNCHED_HANG_SECONDS", "EVERGREEN_LAUNCHED_SHARDED"
+SHARDED = "weights, gradients and moments are cut over the processes (FSDP2): for models that do not fit on one GPU"
 
 
 class LaunchFailed(Outage):
@@ -57,12 +58,14 @@ class Job(Spec):
     steps: int | None = None
     snapshots_at: tuple[int, ...] = ()
 
-    def train(self, progress: Progress | None = None, hang_seconds: float = HANG_SECONDS) -> "Expert":
+    def train(
+        self, progress: Progress | None = None, hang_seconds: float = HANG_SECONDS, sharded: bool = False
+    ) -> "Expert":
         """In this process, or as one of those that make the call."""
         from models import train
 
         given = {name: getattr(self, name) for name in type(self).model_fields}
-        return train.update(**given, progress=progress, hang_seconds=hang_seconds)
+        return train.update(**given, progress=progress, hang_seconds=hang_seconds, sharded=sharded)
 
 
 @dataclass
@@ -94,6 +97,7 @@ class Torchrun(Spec):
     hang_seconds: float = Field(
         HANG_SECONDS, gt=0, description="that a process waits for the others before the attempt ends"
     )
+    sharded: bool = Field(False, description=SHARDED)
 
     def run(self, job: Job, progress: Progress | None) -> "Expert":
         """The expert of a job; raises what its processes raise, and LaunchFailed if they died or hang."""
@@ -134,8 +138,8 @@ class Torchrun(Spec):
         share = max(1, (os.cpu_count() or 1) // self.local())
         own = {"OMP_NUM_THREADS": str(share)} if "OMP_NUM_THREADS" not in os.environ else {}
         return own | {
-            JOB: job.model_dump_json(), HANG: str(self.hang_seconds), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-            "PYTHONUNBUFFERED": "1",
+            JOB: job.model_dump_json(), HANG: str(self.hang_seconds), CUT: str(self.sharded),
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "PYTHONUNBUFFERED": "1",
         }  # fmt: skip
 
 
@@ -152,6 +156,7 @@ class RayTrain(Spec):
     hang_seconds: float = Field(
         HANG_SECONDS, gt=0, description="that a worker waits for the others before the attempt ends"
     )
+    sharded: bool = Field(False, description=SHARDED)
 
     def run(self, job: Job, progress: Progress | None) -> "Expert":
         """The expert of a job; raises what its workers raise, and LaunchFailed if they died or hang."""

@@ -34,7 +34,8 @@ def fit(job: Job, launch: "RayTrain", progress: Progress | None) -> Told:
         messages = Queue(actor_options={"num_cpus": 0})
         told, listening = Told(), threading.Event()
         listener = threading.Thread(target=_listen, args=(messages, told, progress, listening), daemon=True)
-        given = {"job": job.model_dump_json(), "hang_seconds": launch.hang_seconds, "environment": _environment(),
+        given = {"job": job.model_dump_json(), "hang_seconds": launch.hang_seconds, "sharded": launch.sharded,
+                 "environment": _environment(),
                  "messages": messages}  # fmt: skip
         resources = {"CPU": launch.cpus} | ({"GPU": launch.gpus} if launch.gpus else {})
         trainer = TorchTrainer(
@@ -89,7 +90,7 @@ def train_worker(given: dict[str, Any]) -> None:
     messages, is_first = given["messages"], train.get_context().get_world_rank() == 0
     try:
         job = Job.model_validate_json(given["job"])
-        expert = job.train(lambda *now: messages.put({"progress": now}), given["hang_seconds"])
+        expert = job.train(lambda *now: messages.put({"progress": now}), given["hang_seconds"], given["sharded"])
     except tuple(TELLING.values()) as error:
         messages.put(in_words(error))
         raise

@@ -25,6 +25,7 @@ from models.forward import embed
 from models.interruption import HeldSignals
 from models.minibatch import Minibatch
 from models.parallel import HANG_SECONDS, Ranks, joined
+from models.sharding import check_method, shard, whole
 from models.snapshots import Snapshot, put_mean, weights_now
 from models.training_loop import Course, Loop, Progress
 from models.training_step import contrastive_gradients, set_up
@@ -72,14 +73,17 @@ def update(
     save_every_iterations: int | None = None,
     snapshots_at: Sequence[int] = (),
     hang_seconds: float = HANG_SECONDS,
+    sharded: bool = False,
 ) -> Expert:
     """Train `init` on `data` as `spec` says and store the expert; an interrupted call goes on where it stopped.
 
     `pretrained`, `memory`: for methods that use them; `steps`: of the whole stream, where it is known;
     `snapshots_at`: iterations after which the weights are stored too, which changes nothing else. Resumed and
-    uninterrupted runs give the same bytes on one machine. Called in every process of a launch (torchrun, Ray Train),
-    each trains on its rows of the batches, whose size is that of all together, the first one writes, and the weights
-    are those of one process up to rounding; one that waits for another longer than `hang_seconds` raises. Raises
+    uninterrupted runs give the same bytes on one machine.
+
+    Called in every process of a launch (torchrun, Ray Train), each trains on its rows of the batches, whose size is
+    that of all together, the first one writes, and the weights are those of one process up to rounding.
+    `hang_seconds`: that one waits for another before it raises; `sharded`: no process has the whole model. Raises
     FloatingPointError when the loss is no longer finite, ValueError when something the method or the schedule needs is
     not given.
     """
@@ -94,6 +98,9 @@ def update(
         batches = StepBatches(data, size, clip.tokenizer(init.backbone), seed, spec.on_damaged, ranks)
         model = spec.method.prepare(bare.train(), seed_of(seed, "method", data.step)).to(device)
         model = model.double() if spec.precision == "fp64" else model
+        if sharded and ranks.size > 1:
+            _check_sharded(job, snapshots_at)
+            model = shard(model)
         course = Course(set_up(model, spec, _given(job, batches, device), ranks))
         saved = SavedStates(_key(job, device, snapshots_at))
         _require_room(job, course, saved, len(snapshots_at))
@@ -109,6 +116,12 @@ def update(
     if ranks.is_first:
         saved.remove()
     return expert
+
+
+def _check_sharded(job: _Job, snapshots_at: Sequence[int]) -> None:
+    check_method(job.spec.method)
+    if snapshots_at:
+        raise ValueError("where training is `sharded`, no weights are taken inside a step: leave `inside` out")
 
 
 def _go_on(course: Course, saved: SavedStates, job: _Job, ranks: Ranks) -> None:
@@ -146,12 +159,12 @@ def _conclude(job: _Job, loop: Loop, device: torch.device) -> Expert | None:
         loop.save()  # passes may take long, and a state before them makes the training safe
     put_mean(run.model, run.mean)
     kept = method.remember(run.model, run.carried, _passes(loop))
+    weights = whole(method.finish(run.model, run.carried))
     if not loop.ranks.is_first:
         return None
     origin = _origin(job, device) | _record(course, job.data)
     if loop.ranks.size > 1:
         origin["processes"] = loop.ranks.size
-    weights = method.finish(run.model, run.carried)
     checkpoint = save(weights, job.init.backbone, **origin)
     remembered = None if kept is None else memory.save(kept, method.kind, checkpoint, **origin)
     curves = pa.table({"iteration": range(course.iteration), **course.curves})

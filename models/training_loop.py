@@ -17,6 +17,7 @@ from models.interruption import HeldSignals
 from models.minibatch import Minibatch
 from models.parallel import ALONE, Progress, Ranks
 from models.schedules import Position
+from models.sharding import as_in, restore_model, restore_optimizer, whole
 from models.training_step import Training, training_step
 from models.unfinished import SaveClock, SavedStates
 from models.updates.carried import Moment
@@ -38,13 +39,13 @@ class Course:
     snapshots: dict[int, str] = field(default_factory=dict)  # iteration -> digest of the weights after it
 
     def state(self) -> dict:
-        """What is stored of an unfinished step."""
+        """What is stored of an unfinished step; all processes of a model in shards call it."""
         run = self.run
         return {
-            "model": run.model.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
+            "model": whole(run.model.state_dict()),
+            "optimizer": whole(run.optimizer.state_dict()),
             "carried": run.carried.state(),
-            "mean": run.mean,
+            "mean": whole(run.mean),
             "scaler": run.scaler.state_dict() if run.scaler else None,
             "rng": _random_states(),
             "iteration": self.iteration,
@@ -57,11 +58,11 @@ class Course:
     def restore(self, state: dict) -> None:
         """Take over what `state()` gave."""
         run = self.run
-        run.model.load_state_dict(state["model"])
-        run.optimizer.load_state_dict(state["optimizer"])
+        restore_model(run.model, state["model"])
+        restore_optimizer(run.optimizer, state["optimizer"])
         run.carried.restore(state["carried"])
         for name, tensor in (state["mean"] or {}).items():
-            run.mean[name].copy_(tensor)
+            run.mean[name].copy_(as_in(run.mean[name], tensor))
         if run.scaler:
             run.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"]["cpu"])
@@ -123,8 +124,10 @@ class Loop:
     def save(self) -> None:
         """Store all it takes to go on from here; the first process does, since all have the same weights."""
         began = time.monotonic()
+        if self.ranks.is_first or self.course.run.is_sharded:
+            state = self.course.state()
         if self.ranks.is_first:
-            self.saved.save(self.course.state(), self.course.iteration)
+            self.saved.save(state, self.course.iteration)
         self.clock.saved(time.monotonic() - began)
 
     def minibatch(self, batch: Batch) -> Minibatch:

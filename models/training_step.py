@@ -6,17 +6,19 @@ Loss, backward pass, one clip, optimizer step; nothing here waits for the device
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from models import clip
-from models.forward import embed, features_of, parts_of, with_temperature
+from models import clip, sharding
+from models.forward import parts_of, with_temperature
 from models.losses import contrastive_loss
 from models.minibatch import Features, Minibatch
 from models.parallel import ALONE, Ranks
 from models.parameter_groups import parameter_groups
+from models.sharding import embed_by, is_cut
 from models.updates import UpdateSpec
 from models.updates.carried import Carried, Given, Moment, Tensors, clones, trained
 from models.updates.finetune import Finetune
@@ -39,9 +41,19 @@ class Training:
     ranks: Ranks = ALONE
 
     @property
+    def is_sharded(self) -> bool:
+        """Whether no process has the whole model."""
+        return any(map(is_cut, self.parameters))
+
+    @property
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer moves."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    @property
+    def whole_parameters(self) -> list[nn.Parameter]:
+        """Those whose gradients nobody else averages: of a model in shards its numbers."""
+        return [parameter for parameter in self.parameters if not is_cut(parameter)]
 
 
 class Outcome(NamedTuple):
@@ -87,7 +99,8 @@ def training_step(run: Training, batch: Minibatch, moment: Moment) -> Outcome:
     if run.scaler is not None:
         run.scaler.unscale_(run.optimizer)
     spec.method.shape_gradients(model, run.carried)
-    norm = nn.utils.clip_grad_norm_(run.parameters, spec.clip_norm, foreach=True)
+    clip_norm = sharding.clip if run.is_sharded else partial(nn.utils.clip_grad_norm_, foreach=True)
+    norm = clip_norm(run.parameters, spec.clip_norm)
     skipped = _move(run, loss + penalty, norm)
     for now, before in zip(run.statistics, statistics, strict=True):
         now.copy_(torch.where(skipped > 0, before, now))
@@ -135,8 +148,9 @@ def contrast(spec: UpdateSpec, ranks: Ranks = ALONE):
 
 
 def _whole(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
-    losses = _backward(run, features_of(run.model, batch, run.spec.precision), batch)
-    run.ranks.average(run.parameters)
+    image, text = run.ranks.everywhere(*embed_by(run.model, batch.images, batch.tokens, run.spec.precision))
+    losses = _backward(run, with_temperature(run.model, image, text), batch)
+    run.ranks.average(run.whole_parameters)
     return losses
 
 
@@ -158,7 +172,7 @@ def _in_parts(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
         pairs = [(features, gradient) for features, gradient in pairs if features.requires_grad]
         torch.autograd.backward([features for features, _ in pairs], [gradient for _, gradient in pairs])
     _set_random_state(after)
-    run.ranks.average(run.parameters)
+    run.ranks.average(run.whole_parameters)
     return losses
 
 
@@ -170,7 +184,7 @@ def _backward(run: Training, features: Features, batch: Minibatch) -> tuple[Tens
 
 
 def _embed_rows(run: Training, batch: Minibatch, part: slice) -> tuple[Tensor, Tensor]:
-    return embed(run.model, batch.images[part], batch.tokens[part], run.spec.precision)
+    return embed_by(run.model, batch.images[part], batch.tokens[part], run.spec.precision)
 
 
 def _move(run: Training, total: Tensor, norm: Tensor) -> Tensor:

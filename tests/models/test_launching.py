@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from models.launching import Alone, Job, LaunchFailed, Torchrun
+from models.sharding import check_method
 from models.updates import UpdateSpec
+from models.updates.bitfit import Bitfit
+from models.updates.mer import Mer
 from tests.models.test_parallel import apart, of_spec
 
 
@@ -51,6 +54,12 @@ def test_a_killed_process_ends_the_attempt_and_one_process_goes_on(tiny, step_pl
 def test_what_a_process_refuses_is_told_as_here(tiny, step_plan):
     with pytest.raises(ValueError, match="8 rows, which 3 processes cannot share equally"):
         Torchrun(processes=3).run(job_of(tiny, step_plan, UpdateSpec()), None)
+
+
+def test_a_method_that_needs_whole_weights_is_refused_in_shards():
+    with pytest.raises(ValueError, match="'mer' computes with whole weights"):
+        check_method(Mer())
+    check_method(Bitfit())
 
 
 def test_several_machines_need_an_allocation(monkeypatch):

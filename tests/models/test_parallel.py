@@ -35,6 +35,8 @@ CASES = {
     "wise_ft": {"method": {"kind": "wise_ft"}},
     "mer": {"method": {"kind": "mer", "every": 3}},
 }
+SHARDED = {"finetune": {}, "in parts": {"accumulate": 2, "ema": 0.9}, "bitfit": {"method": {"kind": "bitfit"}},
+           "locked_text": {"method": {"kind": "locked_text"}}}  # fmt: skip
 SIGMOID = {"finetune": {}, "in parts": {"accumulate": 2}, "alike match": {"multi_positive": True}}
 SCRIPT = """
 import json, sys
@@ -48,9 +50,9 @@ from models.updates import UpdateSpec
 from tests.models.families import write_family
 jobs, found = json.load(open(sys.argv[1])), {}
 with joined(60) as ranks:
-    for name, (init, plan, spec, teacher) in jobs.items():
+    for name, (init, plan, spec, teacher, sharded) in jobs.items():
         made = train.update(CheckpointRef(**init), StepPlan(**plan), UpdateSpec(**spec), 0,
-                            CheckpointRef(**teacher) if teacher else None)
+                            CheckpointRef(**teacher) if teacher else None, sharded=sharded)
         found[name] = made.model_dump(mode="json")
     if ranks.is_first:
         json.dump(found, open(sys.argv[2], "w"))
@@ -86,8 +88,10 @@ def test_two_processes_train_every_method_as_one_does(tiny, mixed_plan, tmp_path
     siglip = clip.import_checkpoint(write_family("siglip", tmp_path / "siglip"), None)
     cases = {name: (tiny, of_spec(changes)) for name, changes in CASES.items()}
     cases |= {f"siglip {name}": (siglip, of_spec(changes)) for name, changes in SIGMOID.items()}
+    cases |= {f"in shards {name}": (tiny, of_spec(changes)) for name, changes in SHARDED.items()}
+    cases |= {"in shards siglip": (siglip, of_spec({}))}
     teachers = {name: init if "pretrained" in spec.method.USES else None for name, (init, spec) in cases.items()}
-    jobs = {name: [_plain(init), _plain(mixed_plan), _plain(spec), _plain(teachers[name])]
+    jobs = {name: [_plain(init), _plain(mixed_plan), _plain(spec), _plain(teachers[name]), name.startswith("in shards")]
             for name, (init, spec) in cases.items()}  # fmt: skip
     found, differences = launched(jobs, tmp_path), {}
     for name, (init, spec) in cases.items():
