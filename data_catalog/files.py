@@ -1,7 +1,7 @@
 """Files by location, a local path or an object-storage URL: what lies below a folder, and bytes by position.
 
-URLs go through fsspec, whose drivers take endpoint and credentials from the environment and repeat requests that a
-store refused for the moment (s3fs: five times, waiting longer each time); what still fails is raised as Unreachable.
+URLs go through fsspec, whose drivers take endpoint and credentials from the environment. Requests that a store refuses
+for the moment are repeated with longer pauses (`patience`); what still fails then is raised as Unreachable.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from data_catalog.file_stats import FileStat, faulty, local_stat, remote_stat
 from data_catalog.folders import files_below
+from data_catalog.patience import is_final, patiently
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -75,7 +76,7 @@ def stat_one(location: str) -> FileStat | None:
     if is_url(location):
         with reaching(location):
             try:
-                return remote_stat(driver_of(location).info(location))
+                return remote_stat(patiently(lambda: driver_of(location).info(location), f"look at {shown(location)}"))
             except FileNotFoundError:
                 return None
     path = Path(location)
@@ -116,7 +117,7 @@ def read_all(location: str) -> bytes:
     if not is_url(location):
         return Path(location).read_bytes()
     with reaching(location):
-        return driver_of(location).cat_file(location)
+        return patiently(lambda: driver_of(location).cat_file(location), f"read {shown(location)}")
 
 
 def open_binary(location: str) -> IO[bytes]:
@@ -126,13 +127,13 @@ def open_binary(location: str) -> IO[bytes]:
     if location.startswith("memory://"):
         return io.BytesIO(read_all(location))  # its driver hands out one handle for all readers
     with reaching(location):
-        return driver_of(location).open(location, "rb")
+        return patiently(lambda: driver_of(location).open(location, "rb"), f"open {shown(location)}")
 
 
 def copy_to(location: str, path: Path) -> None:
     """Write a remote file to a local one, in one go where a store would be asked for thousands of small parts."""
     with reaching(location):
-        driver_of(location).get_file(location, str(path))
+        patiently(lambda: driver_of(location).get_file(location, str(path)), f"read {shown(location)}")
 
 
 @contextlib.contextmanager
@@ -189,7 +190,7 @@ def _remote_below(root: str) -> dict[str, FileStat]:
     filesystem = driver_of(root)
     base = filesystem._strip_protocol(root).rstrip("/") + "/"
     with reaching(root):
-        found = filesystem.find(root, detail=True)
+        found = patiently(lambda: filesystem.find(root, detail=True), f"list {shown(root)}")
     inside = {name.removeprefix(base): info for name, info in found.items() if name.startswith(base)}
     return {
         name: remote_stat(info)
@@ -200,12 +201,10 @@ def _remote_below(root: str) -> dict[str, FileStat]:
 
 def _read_remote(wanted: list[Range]) -> dict[Range, bytes]:
     requests = _joined(wanted)
-    paths, starts, ends = zip(*((r.location, r.offset, r.offset + r.length) for r in requests), strict=True)
-    filesystem = driver_of(wanted[0].location)
     with reaching(wanted[0].location):
-        answers = filesystem.cat_ranges(list(paths), list(starts), list(ends), on_error="return")
+        answers = _answers(list(requests))
     results = {}
-    for request, answer in zip(requests, answers, strict=True):
+    for request, answer in answers.items():
         with reaching(request.location):
             data = _bytes_of(answer)
             if len(data) > request.length:
@@ -214,6 +213,23 @@ def _read_remote(wanted: list[Range]) -> dict[Range, bytes]:
             start = each.offset - request.offset
             results[each] = data[start : start + each.length]
     return results
+
+
+def _answers(requests: list[Range]) -> dict[Range, bytes | Exception]:
+    """What a store answers, errors that asking again does not change among it; failed ones alone are asked again."""
+    filesystem, answers = driver_of(requests[0].location), {}
+
+    def ask() -> None:
+        open_ones = [request for request in requests if request not in answers]
+        paths, starts, ends = zip(*((r.location, r.offset, r.offset + r.length) for r in open_ones), strict=True)
+        found = filesystem.cat_ranges(list(paths), list(starts), list(ends), on_error="return")
+        failed = {r: a for r, a in zip(open_ones, found, strict=True) if isinstance(a, Exception) and not is_final(a)}
+        answers.update({r: a for r, a in zip(open_ones, found, strict=True) if r not in failed})
+        if failed:
+            raise next(iter(failed.values()))
+
+    patiently(ask, f"read {len(requests)} ranges such as one of {shown(requests[0].location)}")
+    return answers
 
 
 def _bytes_of(answer: bytes | Exception) -> bytes:

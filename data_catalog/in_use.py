@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_catalog import presence
 from data_catalog.places import store_root
 from data_catalog.store_files import make_folder
 
@@ -20,14 +21,18 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def in_use() -> Iterator[None]:
-    """Be a run that housekeeping does not disturb, for the block; waits while it has the store to itself."""
+    """Be a run that housekeeping does not disturb, for the block; waits while it has the store to itself.
+
+    Runs on other machines, of a store in object storage, are told of it by `presence`.
+    """
     with open(_file(_newest()), "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             log.info("housekeeping is at work on %s: waiting until it is done", store_root())
             fcntl.flock(lock, fcntl.LOCK_SH)
-        yield
+        with presence.at_work():
+            yield
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_catalog import files
+from data_catalog.patience import patiently
 
 _KEPT_BYTES = 256 * 1024 * 1024
 _OPEN_FILES = 64
@@ -93,7 +94,7 @@ def open_parquet(location: str) -> pq.ParquetFile:
     try:
         with files.reaching(location):
             source = files.open_binary(location) if files.is_url(location) else location  # a path is read by position
-            return pq.ParquetFile(source, pre_buffer=True)
+            return patiently(lambda: pq.ParquetFile(source, pre_buffer=True), f"read {files.shown(location)}")
     except (PermissionError, FileNotFoundError, files.Unreachable):
         raise
     except (pa.ArrowInvalid, OSError) as error:
@@ -125,7 +126,10 @@ class _Opened:
         if not (path := columns_of(schema, column)):
             raise ValueError(f"{self.location} has no column {column!r}, found {schema.names}; ingest it again")
         with files.reaching(self.location):
-            table = self._file.read_row_group(group, columns=[column], use_threads=False)
+            table = patiently(
+                lambda: self._file.read_row_group(group, columns=[column], use_threads=False),
+                f"read {files.shown(self.location)}",
+            )
         return leaf(table[path[0]], path[1:])
 
 

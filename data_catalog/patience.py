@@ -14,6 +14,8 @@ SECONDS = "120"  # that a service is asked again, unless EVERGREEN_STORE_PATIENC
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 15.0
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, ValueError, TypeError, AttributeError)
 _FINAL_NAMES = {"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ClientAuthenticationError"}
+_PASSING = {408, 409, 425, 429}  # answers of the 400s that change when asked again
+_PASSING_CODES = ("BadDigest", "IncompleteBody", "RequestTimeout", "SlowDown", "Mismatch")
 _NO_RANGE = ("InvalidRange", "not satisfiable")
 _THERE_ALREADY = ("PreconditionFailed", "pre-conditions you specified did not hold", "ConditionNotMet")
 
@@ -31,7 +33,8 @@ def patiently(ask: Callable[[], T], what: str) -> T:
             wait = pause * random.uniform(0.5, 1)  # else all who were refused at once come back at once
             if is_final(error) or time.monotonic() + wait > end:
                 raise
-            log.info("%s failed (%s): asking again", what, type(error).__name__)
+            told = logging.WARNING if pause > 1 else logging.INFO  # a second or so is nothing special
+            log.log(told, "%s failed (%s): asking again, for %g s in all", what, type(error).__name__, limit())
         time.sleep(wait)
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -41,6 +44,7 @@ def is_final(error: BaseException) -> bool:
     return (
         isinstance(error, _FINAL)
         or type(error).__name__ in _FINAL_NAMES
+        or _is_refused(error)
         or is_no_range(error)
         or is_there_already(error)
     )
@@ -54,6 +58,23 @@ def is_no_range(error: BaseException) -> bool:
 def is_there_already(error: BaseException) -> bool:
     """Whether a service refuses to create what exists, said in other words than FileExistsError."""
     return any(word in f"{error} {error.__cause__}" for word in _THERE_ALREADY)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether a service says that the request itself is wrong."""
+    text = f"{error} {error.__cause__}"
+    return any(
+        400 <= status < 500 and status not in _PASSING and not any(code in text for code in _PASSING_CODES)
+        for status in (_status(error), _status(error.__cause__))
+    )
+
+
+def _status(error: BaseException | None) -> int:
+    """The status of an HTTP answer, as the different drivers tell it; 0 for none."""
+    told = getattr(error, "response", None)
+    known = told.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(told, dict) else None
+    found = known or next((getattr(error, n) for n in ("status", "status_code", "code") if hasattr(error, n)), 0)
+    return int(found) if str(found).isdigit() else 0
 
 
 def limit() -> float:

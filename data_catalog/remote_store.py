@@ -106,6 +106,7 @@ def delete(there: ObjectStorage, digests: list[str], with_manifests: list[str]) 
     keys += [key for digest in with_manifests for key in _below(there, key_of(digest, MANIFESTS))]
     there.delete(keys)
     for key in keys:
+        (_listed.get() or {}).pop(key, None)
         (store_root() / key).unlink(missing_ok=True)
 
 
@@ -118,7 +119,7 @@ def listed_once() -> Iterator[None]:
         return
     found = there.below(OBJECTS) | there.below(MANIFESTS)
     _bring(there, [key for key in found if key.startswith(MANIFESTS) and not (store_root() / key).is_file()])
-    token = _listed.set(found)
+    token = _listed.set(found)  # what is deleted in the block leaves it
     try:
         yield
     finally:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_catalog import remote_store, store_cache, trash
+from data_catalog import presence, remote_store, store_cache, trash
 from data_catalog.object_storage import ObjectStorage
 from data_catalog.places import store_root, store_url
 from data_catalog.store_files import move_into_place, scratch_file, write_atomically
@@ -151,6 +151,12 @@ def stat_of(digest: str) -> Stored | None:
         stat = path_of(digest).stat()
         return Stored(stat.st_size, stat.st_mtime, stat.st_nlink)
     return None
+
+
+def clock() -> float:
+    """Seconds since 1970 by the clock that `Stored.modified` goes by."""
+    there = remote_store.storage()
+    return time.time() if there is None else presence.clock(there)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from data_catalog import ledger, promotions, store
+from data_catalog import ledger, promotions, shared_files, store
 from data_catalog.places import home, results_root
 from data_catalog.promotions import Promotion
 from data_catalog.refs import Spec, digests_in
@@ -111,7 +111,7 @@ class _Look:
         for name in ledger.names():
             if name not in done:
                 self._at_ledger(name)
-        for path in sorted(path for path in results_root().glob("*-*") if path.is_file()):
+        for path in shared_files.below(results_root(), "*-*"):
             self._at_result(path)
 
     def hash_all(self) -> None:
@@ -207,17 +207,14 @@ def _contradiction(number: int, entry: Promotion, history: list[Promotion], cand
 
 def _looked_at(digest: str) -> tuple[State, int, set[str]]:
     """The state of an artifact, its bytes, and what it names if it is a document."""
-    path = store.path_of(digest)
-    try:
+    with store.as_stored(digest) as path:
+        if path is None:
+            return "missing", 0, set()
         with open(path, "rb") as file:
             found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             file.seek(0)
             named = digests_in(file.read().decode(errors="replace")) if file.read(1) == b"{" else set()
-    except FileNotFoundError:
-        return "missing", 0, set()
-    if found != digest:
-        return "damaged", path.stat().st_size, set()
-    return "intact", path.stat().st_size, named
+        return ("intact", path.stat().st_size, named) if found == digest else ("damaged", path.stat().st_size, set())
 
 
 def _is_backbone(digest: str) -> bool:

@@ -4,7 +4,6 @@ Whatever is named by nobody, or only by what let it go, is `housekeeping`'s to d
 """
 
 import json
-import time
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +28,7 @@ class Needs:
     """
 
     def __init__(self, policies: dict[str, KeepSpec]):
-        self.policies = policies
+        self.policies, self.now = policies, store.clock()
         self.cache_days = max((policy.cache_days for policy in policies.values()), default=KeepSpec().cache_days)
         self.why: dict[str, str] = {}
         self.let_go: dict[str, str] = {}
@@ -77,7 +76,7 @@ class Needs:
     def _of_results(self) -> None:
         """Result records and kept facts that were used lately; not what a rule of retention has let go."""
         for path in result_files():
-            if self.is_young(time.time() - path.stat().st_mtime):
+            if self.is_young(self.now - path.stat().st_mtime):
                 found = digests_in(path.read_text())
                 self.need(found - self.let_go.keys(), f"results that were used in the last {self.cache_days:g} days")
 
@@ -86,7 +85,7 @@ class _StreamNeeds:
     """What one living stream needs to go on, to go back and to be looked at."""
 
     def __init__(self, needs: Needs, stream: str, policy: KeepSpec | None):
-        self.needs, self.stream, self.policy, self.now = needs, stream, policy, time.time()
+        self.needs, self.stream, self.policy, self.now = needs, stream, policy, needs.now
         self.digests = living.finished(stream)
         self.steps = [living.load_step(digest) for digest in self.digests]
 

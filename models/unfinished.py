@@ -1,4 +1,7 @@
-"""States of a step that is being trained, so that it goes on exactly where it stopped: the last two, written whole."""
+"""States of a step that is being trained, so that it goes on exactly where it stopped: the last two, written whole.
+
+With a store in object storage they are brought there too, so that another machine can go on when this one is gone.
+"""
 
 import logging
 import os
@@ -10,6 +13,8 @@ from typing import IO
 
 import torch
 
+from data_catalog import remote_store
+from data_catalog.outage import Outage
 from data_catalog.places import store_root
 from data_catalog.store_files import replacing
 
@@ -25,18 +30,24 @@ class SavedStates:
 
     def __init__(self, key: str):
         self.folder = store_root() / "unfinished" / key
+        self._there, self._key = remote_store.storage(), f"unfinished/{key}"
 
     def save(self, state: dict, iteration: int) -> None:
         """Store `state` after `iteration` iterations and drop all but the last two."""
-        with replacing(self.folder / f"{iteration:08d}.pt") as temporary, open(temporary, "wb") as file:
+        path = self.folder / f"{iteration:08d}.pt"
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             _write(state, file)
         for old in self._paths()[KEPT:]:
             old.unlink(missing_ok=True)
+        if self._there is not None:
+            self._share(path)
 
     def latest(self) -> dict | None:
         """The last state that reads, None if there is none."""
-        for path in self._paths():
+        names = {path.name for path in self._paths()} | {Path(key).name for key in self._shared()}
+        for path in (self.folder / name for name in sorted(names, reverse=True)):
             try:
+                self._bring(path)
                 return torch.load(path, weights_only=True, map_location="cpu")
             except _DAMAGED as error:
                 _log.warning("the state %s does not read (%s); going on from the one before it", path, error)
@@ -45,10 +56,30 @@ class SavedStates:
     def remove(self) -> None:
         """Forget the step, which is done."""
         shutil.rmtree(self.folder, ignore_errors=not self.folder.exists())  # with what a kill left half-written
+        if self._there is not None:
+            self._there.delete(self._shared())
 
     def size(self) -> int:
         """The bytes of the states there are."""
         return sum(path.stat().st_size for path in self._paths())
+
+    def _share(self, path: Path) -> None:
+        """Bring a state to where other machines find it; a service that is down does not end the training."""
+        try:
+            self._there.replace_from(f"{self._key}/{path.name}", path)
+            self._there.delete(sorted(self._shared(), reverse=True)[KEPT:])
+        except Outage as error:
+            _log.warning("the state %s is on this machine only: %s", path, error)
+
+    def _shared(self) -> list[str]:
+        """The keys of the states in object storage."""
+        return [] if self._there is None else [key for key in self._there.below(self._key) if key.endswith(".pt")]
+
+    def _bring(self, path: Path) -> None:
+        """Fetch a state that only object storage has."""
+        if not path.is_file() and self._there is not None:
+            with replacing(path) as temporary:
+                self._there.fetch(f"{self._key}/{path.name}", temporary)
 
     def _paths(self) -> list[Path]:
         """Newest first."""

@@ -25,6 +25,20 @@ def own_home(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def object_store():
+    """An S3 server on the loopback, named in the environment for as long as the tests run."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    settings = {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
+    settings |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
 def prefect_backend(tmp_path_factory):
     """One Prefect API for all flow tests, which keeps no result of theirs."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_LOCAL_STORAGE_PATH, temporary_settings

@@ -124,20 +124,6 @@ def captions(datasets):
     return [caption(dataset, Template()) for dataset in datasets.values()]
 
 
-@pytest.fixture(scope="session")
-def object_store():
-    """An S3 server on the loopback, named in the environment for as long as the tests run."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    settings = {"AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}
-    settings |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        yield server
-    server.stop()
-
-
 @pytest.fixture
 def stores(request, tmp_path):
     """Per scheme a function that puts files into a fresh place and returns its root."""

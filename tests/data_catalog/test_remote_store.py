@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import fsspec
 import pytest
 
-from data_catalog import ledger, object_storage, promotions, remote_store, shared_files, store, store_cache
+from data_catalog import files, ledger, object_storage, promotions, remote_store, shared_files, store, store_cache
 from data_catalog.outage import Outage
 from data_catalog.places import results_root, store_root
 from data_catalog.promotions import Promotion
@@ -297,3 +297,21 @@ def test_no_secret_is_written_anywhere(url, object_store, monkeypatch, tmp_path,
     assert b"weights" in there and b"weights" in here
     assert b"Very/Secret" not in there + here + caplog.text.encode()
     fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_ranges_of_samples_come_back_while_a_fifth_of_all_requests_fails(service, url):
+    service.share = 0
+    data = os.urandom(40 * 200_000)
+    fsspec.filesystem("s3").pipe_file(f"{url}/shard.tar", data)
+    service.share = 0.4
+    wanted = [files.Range(f"{url}/shard.tar", start, 1000) for start in range(0, len(data), 200_000)]
+    assert files.read_ranges(wanted) == [data[r.offset : r.offset + 1000] for r in wanted]
+    assert files.stat_one(f"{url}/shard.tar").size == len(data) and sum(service.faults.values()) > 5
+
+
+def test_what_the_service_refuses_for_good_is_not_asked_again(service, url):
+    fsspec.filesystem("s3")
+    service.share, before = 0, service.asked
+    with pytest.raises(files.Unreachable):
+        files.read_range(f"{url}/none.tar", 0, 10)
+    assert service.asked - before < 5

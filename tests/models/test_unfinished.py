@@ -1,3 +1,4 @@
+import fsspec
 import pytest
 import torch
 
@@ -56,3 +57,16 @@ def test_a_setting_that_is_no_number_is_refused(monkeypatch):
     monkeypatch.setenv("EVERGREEN_SAVE_ITERATIONS", "often")
     with pytest.raises(ValueError, match="often"):
         SaveClock(None, None)
+
+
+def test_another_machine_goes_on_from_a_state_in_object_storage(object_store, monkeypatch, tmp_path):
+    fsspec.filesystem("s3").mkdir("unfinished-states")
+    monkeypatch.setenv("EVERGREEN_STORE", "s3://unfinished-states/store")
+    states = SavedStates("key")
+    for iteration in range(1, 5):
+        states.save({"iteration": iteration}, iteration)
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "elsewhere"))
+    assert SavedStates("key").latest() == {"iteration": 4}
+    assert len(fsspec.filesystem("s3").find("unfinished-states")) == 2
+    SavedStates("key").remove()
+    assert fsspec.filesystem("s3").find("unfinished-states") == []
