@@ -6,14 +6,14 @@ import threading
 import time
 from collections.abc import Sequence
 
-from flows.doctor import databases, machine, packages, prefect_server, storage
+from flows.doctor import databases, machine, packages, prefect_server, ray_cluster, storage
 from flows.doctor.findings import Asked, Check, Finding, fail, without_secrets
 
 LONGEST = 20.0  # seconds for any check: servers get 3 per question, sources list their files
 CHECKS: tuple[Check, ...] = (
     packages.python, packages.packages, packages.torch_pair, packages.telemetry,
     storage.folders, storage.locks, storage.room, storage.catalog, storage.sources, storage.storage_clock,
-    machine.memory, machine.open_files, machine.clock, machine.gpus, machine.training,
+    machine.memory, machine.open_files, machine.clock, machine.gpus, machine.training, ray_cluster.ray,
     prefect_server.prefect_server, prefect_server.work, databases.mlflow, databases.databases,
 )  # fmt: skip
 
