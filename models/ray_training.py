@@ -4,16 +4,15 @@ Ray supervises only the attempt: it does not start workers again. The stage is r
 goes on from the last state in the store, which all workers must reach.
 """
 
-import contextlib
 import os
 import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from data_catalog.places import store_root
 from models.launched import in_words
 from models.launching import TELLING, Job, LaunchFailed, Told, take
 from models.parallel import Progress
+from models.ray_cluster import arguments, connected
 
 if TYPE_CHECKING:
     from models.launching import RayTrain
@@ -24,6 +23,7 @@ LISTEN_SECONDS = 0.2  # between two looks at what the workers told
 
 def fit(job: Job, launch: "RayTrain", progress: Progress | None) -> Told:
     """Train a job as `launch` says; returns what its workers told. Raises as `RayTrain.run`."""
+    arguments(launch.address)  # before ray is imported
     try:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
@@ -64,22 +64,6 @@ def fit(job: Job, launch: "RayTrain", progress: Progress | None) -> Told:
             f"goes on where it was saved last. Ray said: {str(failure)[-2000:]}"
         ) from failure
     return told
-
-
-@contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
-    """A connection to a cluster, or the one that this process has; a cluster of our own ends with the block."""
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    own = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"} if address == "local" else {}
-    ray.init(address=address, log_to_driver=False, **own)  # "local" joins no cluster that runs here by accident
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def train_worker(given: dict[str, Any]) -> None:
