@@ -10,7 +10,8 @@ DIGEST = r"sha256:[0-9a-f]{64}"
 class Spec(BaseModel):
     """A frozen piece of configuration that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # errors reach logs, and what was put in the wrong place may be a key
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Ref(Spec):

@@ -17,6 +17,7 @@ from data_catalog.mixture import Mixture
 from data_catalog.orderings import AnyOrdering
 from data_catalog.pools import AnyPool
 from data_catalog.pools.uniform import Uniform
+from data_catalog.redaction import shown
 from data_catalog.refs import Spec
 from data_catalog.sources import AnySource
 from data_catalog.sources.synthetic import Synthetic
@@ -279,7 +280,7 @@ def problems(error: ValidationError, tree: inheritance.Node | None = None) -> st
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = shown(repr(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
+from data_catalog.redaction import shown
 from data_catalog.refs import Spec
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def cleaned(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """A text without users and queries of URLs, and without the value of any variable that is named like a secret."""
     for secret in sorted(secrets_of(environment), key=len, reverse=True):
         text = text.replace(secret, "***")
-    text = re.sub(r"(?<=://)[^/\s'\"@]*@", "***@", text)
-    return re.sub(r"(://[^\s'\"?]*)\?[^\s'\")]*", r"\1?***", text)
+    return shown(text)
 
 
 def secrets_of(environment: Mapping[str, str]) -> set[str]:

@@ -1,4 +1,5 @@
 import re
+import traceback
 from pathlib import Path
 from typing import get_args
 
@@ -163,3 +164,14 @@ def test_a_file_of_another_version_is_refused_before_its_keys(version):
 def test_recipes_have_names_that_commands_and_tables_can_tell_apart(name):
     with pytest.raises(ValueError, match="`recipes` has the names"):
         parse(raw_experiment(recipes={name: {}}), "test")
+
+
+def test_a_key_in_a_url_is_refused_and_repeated_nowhere():
+    raw = raw_experiment()
+    raw["sources"] += [
+        {"kind": "image_folder", "name": "m", "dataset": "M", "data": "s3://me:HIDDEN@bucket/x?s=HIDDEN"}
+    ]
+    with pytest.raises(ValueError, match=r"the URL has a name or a key") as refused:
+        parse(raw, "test")
+    told = "".join(traceback.format_exception(refused.value))  # which the log of a deployed run gets
+    assert "HIDDEN" not in told and "bucket/x" in told
