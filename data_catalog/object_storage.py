@@ -209,7 +209,7 @@ class ObjectStorage:
     def _telling(self, deed: str, path: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, FileExistsError, ValueError, Outage):
+        except (FileNotFoundError, FileExistsError, ValueError, TypeError, AttributeError, Outage):
             raise
         except PermissionError as error:
             raise ValueError(

@@ -63,7 +63,7 @@ def is_there_already(error: BaseException) -> bool:
 def _is_refused(error: BaseException) -> bool:
     """Whether a service says that the request itself is wrong."""
     text = f"{error} {error.__cause__}"
-    return any(
+    return str(error).startswith("Forbidden") or any(
         400 <= status < 500 and status not in _PASSING and not any(code in text for code in _PASSING_CODES)
         for status in (_status(error), _status(error.__cause__))
     )

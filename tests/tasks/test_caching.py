@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import fsspec
 import pytest
 from prefect import flow
 
@@ -173,3 +174,17 @@ def test_a_hit_marks_its_record_as_used():
     os.utime(record, (1000, 1000))
     chain()
     assert record.stat().st_mtime > 1000
+
+
+def test_another_machine_re_uses_what_is_in_object_storage(object_store, monkeypatch, tmp_path):
+    fsspec.filesystem("s3").mkdir("shared-results")
+    monkeypatch.setenv("EVERGREEN_STORE", "s3://shared-results/store")
+    monkeypatch.setenv("EVERGREEN_RESULTS", "s3://shared-results/results")
+    assert told(chain) == ["first run", "first run"]
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "elsewhere"))
+    made = []
+    assert told(lambda: made.append(chain())) == ["unchanged", "unchanged"]
+    assert store.read_bytes(made[0]) == b"aaaa"
+    fsspec.filesystem("s3").rm(f"shared-results/store/objects/{made[0][7:9]}/{made[0][7:]}")
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "third"))
+    assert told(chain)[1].startswith(made[0][:19])  # what is gone there is made again
