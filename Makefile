@@ -29,6 +29,7 @@ prove: setup ## deployments, arrivals, faults and the tutorial, end to end on lo
 	@$(BIN)/python tests/prove_deployments.py
 	@$(BIN)/python tests/prove_arrivals.py
 	@$(BIN)/python tests/prove_faults.py
+	@$(BIN)/python tests/prove_ray.py
 	@$(BIN)/python -m pytest tests/prove_tutorial.py
 
 bench: setup ## measure data, merging and evaluation against what they must beat (40 minutes, 14 GB of scratch space)
@@ -39,6 +40,7 @@ bench: setup ## measure data, merging and evaluation against what they must beat
 	$(BIN)/python benchmarks/evaluation.py --repeats 1
 	$(BIN)/python benchmarks/report_page.py
 	$(BIN)/python benchmarks/living_year.py
+	$(BIN)/python benchmarks/scaling.py
 
 docs: setup ## write the reference of experiment files anew, docs/reference
 	@$(BIN)/python -m flows.reference

@@ -31,6 +31,7 @@ from data_catalog.in_use import in_use
 from data_catalog.outage import Outage
 from models.evaluation.record import StageRecord
 from tasks import journal, progress
+from tasks.board import Board
 
 log = logging.getLogger(__name__)
 
@@ -191,22 +192,6 @@ class StageFuture(PrefectRayFuture):
             f"was done is lost. Ray said: {str(error).strip()[:1000]}"
         )
         return Crashed(message=str(died), data=died)
-
-
-class Board:
-    """An actor on which workers write how far they are, and from which the flow takes what is new."""
-
-    def __init__(self):
-        self.newest: dict[str, tuple[int, int, str]] = {}
-
-    def put(self, label: str, done: int, total: int, note: str) -> None:
-        """Replace what is known of a stage."""
-        self.newest[label] = (done, total, note)
-
-    def take(self) -> dict[str, tuple[int, int, str]]:
-        """What has been written since the last look."""
-        found, self.newest = self.newest, {}
-        return found
 
 
 def on_worker(environment: Mapping[str, str], board: Any, *upstream: Any, **call: Any) -> tuple[State, Told]:

@@ -14,7 +14,8 @@ from ray.exceptions import GetTimeoutError, RayTaskError, WorkerCrashedError
 
 from models.evaluation.record import StageRecord
 from tasks import journal, progress, ray_runner
-from tasks.ray_runner import Board, StageFuture, Told, WorkersDied, for_workers, on_worker
+from tasks.board import Board
+from tasks.ray_runner import StageFuture, Told, WorkersDied, for_workers, on_worker
 
 RAN = StageRecord(stage="s", label="s", reused=False, reason="first run", seconds=1)
 
