@@ -34,7 +34,9 @@ def _without_secrets(location: str) -> str:
     return location
 
 
-Location = Annotated[str, AfterValidator(_without_secrets)]  # a folder or a URL; it is stored and shown
+# a folder or a URL; it is stored and shown. By the schema alone a server refuses a run before it keeps its parameters
+NO_USER = r"^(?!\w+://[^/]*@)"
+Location = Annotated[str, AfterValidator(_without_secrets), Field(json_schema_extra={"pattern": NO_USER})]
 Progress = Callable[[str, int, int], None]  # what is being looked at, done, in all
 
 

@@ -3,11 +3,12 @@ import traceback
 from pathlib import Path
 from typing import get_args
 
+import jsonschema
 import open_clip
 import pytest
 import yaml
 
-from flows.experiment import as_yaml, load, parse
+from flows.experiment import ExperimentConfig, as_yaml, load, parse
 from models.schedules import AnySchedule
 from models.updates import AnyMethod
 from tests.flows.conftest import raw_experiment
@@ -175,3 +176,11 @@ def test_a_key_in_a_url_is_refused_and_repeated_nowhere():
         parse(raw, "test")
     told = "".join(traceback.format_exception(refused.value))  # which the log of a deployed run gets
     assert "HIDDEN" not in told and "bucket/x" in told
+
+
+def test_a_server_refuses_a_key_in_a_form_before_it_keeps_it():
+    schema = jsonschema.Draft202012Validator(ExperimentConfig.model_json_schema())
+    folder = {"kind": "image_folder", "name": "m", "dataset": "M", "data": "s3://bucket/x@2"}
+    raw = raw_experiment()
+    assert schema.is_valid(raw | {"sources": [folder]})
+    assert not schema.is_valid(raw | {"sources": [folder | {"data": "s3://me:HIDDEN@bucket/x"}]})
