@@ -6,9 +6,11 @@ over; what is fetched is hashed before it counts. So an interrupted writer leave
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 
 from data_catalog import store_cache
@@ -21,7 +23,6 @@ log = logging.getLogger(__name__)
 
 OBJECTS, MANIFESTS = "objects", "manifests"
 _listed: ContextVar[dict[str, FileStat] | None] = ContextVar("listed", default=None)
-_fetching: dict[str, threading.Lock] = {}  # so that threads that want one artifact fetch it once
 
 
 def storage() -> ObjectStorage | None:
@@ -54,7 +55,7 @@ def fetch(there: ObjectStorage, digest: str, path: Path) -> str | None:
 
     Bytes that twice are not what their name says are moved out of the way, so that whoever can makes them again.
     """
-    with _fetching.setdefault(digest, threading.Lock()):
+    with _locks(os.getpid()).setdefault(digest, threading.Lock()):  # threads that want one artifact fetch it once
         if path.is_file():  # another thread was quicker
             return None
         for _ in range(2):
@@ -139,6 +140,12 @@ def _bring(there: ObjectStorage, keys: list[str]) -> None:
             write_atomically(store_root() / key, data)
 
     there.each(bring, keys)
+
+
+@lru_cache(maxsize=1)
+def _locks(process: int) -> dict[str, threading.Lock]:
+    """By digest; a fork begins anew, since one may have been held when it was made."""
+    return {}
 
 
 def _set_aside(there: ObjectStorage, digest: str) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 import time
+from functools import lru_cache
 from pathlib import Path
 
 from data_catalog import in_use
@@ -21,8 +22,6 @@ log = logging.getLogger(__name__)
 SIZE = "50 GB"  # unless EVERGREEN_STORE_CACHE_SIZE says otherwise
 AT_WORK_SECONDS, BRIEFLY = 3600.0, 60.0  # how long what was used stays for sure, beside runs and without any
 LEFT = 0.9  # of the size, after something had to go
-_guard = threading.Lock()
-_sizes: dict[Path, int] = {}  # as of the last look, and what this process added since
 
 
 def digest_of(path: Path) -> str:
@@ -40,16 +39,30 @@ def used(path: Path) -> None:
 def grown(size: int) -> None:
     """Note that so many bytes came; what was not used for the longest goes if that is too much."""
     folder = store_root() / "objects"
-    with _guard:
-        known = _sizes.get(folder)
-        _sizes[folder] = known + size if known is not None else _taken(folder)
-        if _sizes[folder] > allowed():
-            _sizes[folder] = _make_room(folder)
+    book = _book(os.getpid())
+    with book.guard:
+        known = book.sizes.get(folder)
+        book.sizes[folder] = known + size if known is not None else _taken(folder)
+        if book.sizes[folder] > allowed():
+            book.sizes[folder] = _make_room(folder)
 
 
 def allowed() -> int:
     """The bytes that may be kept (EVERGREEN_STORE_CACHE_SIZE, such as 50 GB); raises ValueError."""
     return bytes_in("EVERGREEN_STORE_CACHE_SIZE", SIZE)
+
+
+class _Book:
+    """The bytes in each cache as of the last look, and what this process added since."""
+
+    def __init__(self):
+        self.guard, self.sizes = threading.Lock(), {}
+
+
+@lru_cache(maxsize=1)
+def _book(process: int) -> _Book:
+    """A fork begins anew, since the lock may have been held when it was made."""
+    return _Book()
 
 
 def _make_room(folder: Path) -> int:
