@@ -72,20 +72,6 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Put the mean over the processes in the place of every gradient; those a loss does not reach have none."""
-        if self.size == 1:
-            return
-        waiting = []
-        for bucket in _buckets([parameter.grad for parameter in parameters if parameter.grad is not None]):
-            flat = torch.cat([gradient.flatten() for gradient in bucket])
-            waiting.append((dist.all_reduce(flat, async_op=True), flat, bucket))
-        for work, flat, bucket in waiting:
-            work.wait()
-            flat /= self.size
-            parts = flat.split([gradient.numel() for gradient in bucket])
-            torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
-
     def any(self, *flags: bool) -> tuple[bool, ...]:
         """Whether any process says so, of each; the same answer everywhere."""
         if self.size == 1:
@@ -138,17 +124,87 @@ def joined(hang_seconds: float = HANG_SECONDS) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Gradients of one type together, last ones first: those are there first."""
-    by_type: dict[torch.dtype, list[Tensor]] = {}
-    for gradient in reversed(gradients):
-        by_type.setdefault(gradient.dtype, []).append(gradient)
-    for alike in by_type.values():
-        bucket, size = [], 0
-        for gradient in alike:
-            if bucket and size + gradient.nbytes > BUCKET:
-                yield bucket
-                bucket, size = [], 0
-            bucket.append(gradient)
-            size += gradient.nbytes
-        yield bucket
+class GradientMean:
+    """Puts the mean over the processes in the place of gradients, most of them while others are still computed.
+
+    What DistributedDataParallel does, which knows one forward and one backward pass of one module: here losses reach
+    weights directly too, and a batch may come in parts. Which gradients come when is learnt in the first iteration.
+    """
+
+    def __init__(self, ranks: Ranks, parameters: Sequence[nn.Parameter]):
+        self._ranks, self._parameters = ranks, list(parameters)
+        self._place = {parameter: place for place, parameter in enumerate(self._parameters)}
+        self._came: list[int] | None = None  # places in the order in which gradients came, in a pass that is averaged
+        self._buckets: list[list[int]] = []
+        self._bucket_of: dict[int, int] = {}
+        self._missing: list[int] = []  # per bucket, gradients that have not come yet
+        self._sent: list[tuple[dist.Work, Tensor, list[Tensor]]] = []
+        if ranks.size > 1:
+            for parameter in self._parameters:
+                parameter.register_post_accumulate_grad_hook(self._arrived)
+
+    @contextmanager
+    def of_this_pass(self) -> Iterator[None]:
+        """Average what the gradients are after the backward pass in the block, the last one of an iteration."""
+        if self._ranks.size == 1:
+            yield
+            return
+        self._came, self._sent, self._missing = [], [], [len(bucket) for bucket in self._buckets]
+        try:
+            yield
+            if not self._buckets:
+                self._learn()
+            for bucket in self._buckets[len(self._sent) :]:
+                self._send(bucket)
+            self._put()
+        finally:
+            self._came = None
+
+    def _arrived(self, parameter: nn.Parameter) -> None:
+        if self._came is None:
+            return
+        place = self._place[parameter]
+        self._came.append(place)
+        if place in self._bucket_of:
+            self._missing[self._bucket_of[place]] -= 1
+            while len(self._sent) < len(self._buckets) and not self._missing[len(self._sent)]:
+                self._send(self._buckets[len(self._sent)])  # in one order everywhere
+
+    def _learn(self) -> None:
+        """Gather gradients in buckets by when they come, as the first process saw it; those that never come last."""
+        came = self._ranks.from_first(list(dict.fromkeys(self._came)))
+        order = came + [place for place in range(len(self._parameters)) if place not in {*came}]
+        kinds: dict[tuple, list[int]] = {}
+        for place in order:
+            weight = self._parameters[place]
+            kinds.setdefault((weight.dtype, place in {*came}), []).append(place)
+        for places in kinds.values():
+            self._buckets += _parts(places, [self._parameters[place].nbytes for place in places])
+        self._bucket_of = {place: number for number, bucket in enumerate(self._buckets) for place in bucket}
+
+    def _send(self, bucket: list[int]) -> None:
+        gradients = [self._parameters[place].grad for place in bucket]
+        present = [gradient for gradient in gradients if gradient is not None]  # no process's loss reaches the others
+        flat = torch.cat([gradient.flatten() for gradient in present]) if present else torch.zeros(0)
+        work = dist.all_reduce(flat, async_op=True) if present else None
+        self._sent.append((work, flat, present))
+
+    def _put(self) -> None:
+        for work, flat, gradients in self._sent:
+            if work is not None:
+                work.wait()
+                flat /= self._ranks.size
+                parts = flat.split([gradient.numel() for gradient in gradients])
+                torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+
+
+def _parts(places: Sequence[int], sizes: Sequence[int]) -> list[list[int]]:
+    """Neighbours together, in at most BUCKET bytes."""
+    parts, filled = [], BUCKET + 1
+    for place, size in zip(places, sizes, strict=True):
+        if filled + size > BUCKET:
+            parts.append([])
+            filled = 0
+        parts[-1].append(place)
+        filled += size
+    return parts

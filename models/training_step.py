@@ -5,7 +5,8 @@ Loss, backward pass, one clip, optimizer step; nothing here waits for the device
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from models import clip, sharding
 from models.forward import parts_of, with_temperature
 from models.losses import contrastive_loss
 from models.minibatch import Features, Minibatch
-from models.parallel import ALONE, Ranks
+from models.parallel import ALONE, GradientMean, Ranks
 from models.parameter_groups import parameter_groups
 from models.sharding import embed_by, is_cut
 from models.updates import UpdateSpec
@@ -39,6 +40,8 @@ class Training:
     mean: Tensors | None = None  # running mean of the weights that train
     statistics: Sequence[Tensor] = ()  # running ones of batch norms, which every forward pass changes in place
     ranks: Ranks = ALONE
+    # of what is not in shards, whose gradients FSDP averages
+    gradient_mean: GradientMean = field(default_factory=lambda: GradientMean(ALONE, ()))
 
     @property
     def is_sharded(self) -> bool:
@@ -49,11 +52,6 @@ class Training:
     def parameters(self) -> list[nn.Parameter]:
         """What the optimizer moves."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-
-    @property
-    def whole_parameters(self) -> list[nn.Parameter]:
-        """Those whose gradients nobody else averages: of a model in shards its numbers."""
-        return [parameter for parameter in self.parameters if not is_cut(parameter)]
 
 
 class Outcome(NamedTuple):
@@ -82,8 +80,9 @@ def set_up(model: nn.Module, spec: UpdateSpec, given: Given, ranks: Ranks = ALON
     scaler = torch.amp.GradScaler(device.type) if spec.precision == "fp16" else None
     mean = clones(trained(model)) if spec.ema else None
     statistics = [buffer for module in _moving_norms(model) for buffer in module.buffers(recurse=False)]
+    uncut = [weight for group in optimizer.param_groups for weight in group["params"] if not is_cut(weight)]
     return Training(model, optimizer, carried, spec, torch.zeros((), device=device), scaler, mean, statistics,
-                    ranks)  # fmt: skip
+                    ranks, GradientMean(ranks, uncut))  # fmt: skip
 
 
 def training_step(run: Training, batch: Minibatch, moment: Moment) -> Outcome:
@@ -149,9 +148,8 @@ def contrast(spec: UpdateSpec, ranks: Ranks = ALONE):
 
 def _whole(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
     image, text = run.ranks.everywhere(*embed_by(run.model, batch.images, batch.tokens, run.spec.precision))
-    losses = _backward(run, with_temperature(run.model, image, text), batch)
-    run.ranks.average(run.whole_parameters)
-    return losses
+    with run.gradient_mean.of_this_pass():
+        return _backward(run, with_temperature(run.model, image, text), batch)
 
 
 def _in_parts(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
@@ -167,12 +165,12 @@ def _in_parts(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
     losses = _backward(run, with_temperature(run.model, *run.ranks.everywhere(image, text)), batch)
     after = _random_state(batch.images.device)
     _set_random_state(random)
-    for part in parts_of(len(batch.tokens), run.spec.accumulate):
+    for number, part in enumerate(parts_of(len(batch.tokens), run.spec.accumulate), start=1):
         pairs = zip(_embed_rows(run, batch, part), (image.grad[part], text.grad[part]), strict=True)
         pairs = [(features, gradient) for features, gradient in pairs if features.requires_grad]
-        torch.autograd.backward([features for features, _ in pairs], [gradient for _, gradient in pairs])
+        with run.gradient_mean.of_this_pass() if number == run.spec.accumulate else nullcontext():
+            torch.autograd.backward([features for features, _ in pairs], [gradient for _, gradient in pairs])
     _set_random_state(after)
-    run.ranks.average(run.whole_parameters)
     return losses
 
 
