@@ -76,7 +76,7 @@ def main() -> None:
                 found = iteration(flops, parameters, width, images, gpus, options.utilisation)
                 print(f"{images:13d}  {gpus:5d}  {images * gpus:6d}  {1e3 * found.compute:11.1f}  "
                       f"{1e3 * found.gradients:12.1f}  {1e3 * found.features:12.1f}  {found.sent / 1e9:8.2f}  "
-                      f"{found.efficiency:10.2f}   {found.without_overlap:15.2f}")  # fmt: skip
+                      f"{found.efficiency:10.2f}   {found.without_overlap:8.2f}")  # fmt: skip
 
 
 def counted(model: str) -> tuple[float, int]:
