@@ -69,7 +69,7 @@ def main() -> None:
         flops, parameters = counted(model)
         print(f"\n{model}: {flops / 1e9:.1f} GFLOP an image-text pair, {parameters / 1e6:.0f} M parameters")
         print(
-            "pairs per GPU   GPUs   batch    compute ms   gradients ms   features ms   GB sent   efficiency   without overlap"
+            "pairs per GPU   GPUs   batch    compute ms   gradients ms   features ms   GB sent   efficiency   unhidden"
         )
         for images in options.images:
             for gpus in (8, 64, 512):
