@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 
-.PHONY: help setup demo test prove bench docs lint ui lock clean
+.PHONY: help setup demo test prove team bench docs lint ui lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,12 +25,17 @@ demo: setup ## a continual-pretraining life on this machine, in minutes; prints 
 test: setup ## the test suite, on up to four cores
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-prove: setup ## deployments, arrivals, faults and the tutorial, end to end on local servers; really kills (half an hour)
+prove: setup ## deployments, arrivals, faults, a team's servers and the tutorial, end to end on local servers; really kills (half an hour)
 	@$(BIN)/python tests/prove_deployments.py
 	@$(BIN)/python tests/prove_arrivals.py
 	@$(BIN)/python tests/prove_faults.py
+	@$(BIN)/python tests/prove_team.py
 	@$(BIN)/python tests/prove_ray.py
+	@$(BIN)/python tests/prove_storage.py
 	@$(BIN)/python -m pytest tests/prove_tutorial.py
+
+team: setup ## PostgreSQL, S3, Prefect, MLflow and workers on this machine until Ctrl-C
+	@$(BIN)/python deploy/local_team.py
 
 bench: setup ## measure data, merging and evaluation against what they must beat (40 minutes, 14 GB of scratch space)
 	$(BIN)/python benchmarks/compose_stream.py
@@ -41,6 +46,7 @@ bench: setup ## measure data, merging and evaluation against what they must beat
 	$(BIN)/python benchmarks/report_page.py
 	$(BIN)/python benchmarks/living_year.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/store.py
 
 docs: setup ## write the reference of experiment files anew, docs/reference
 	@$(BIN)/python -m flows.reference

@@ -2,6 +2,7 @@
 
 import http.client
 import random
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ class FaultyService:
         self.faults: dict[str, int] = {}
         self.asked = 0
         self._rng, self._guard = random.Random(seed), threading.Lock()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self.server = _Server(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
 
     @property
@@ -52,6 +53,15 @@ class FaultyService:
             return answer.status, answer.getheaders(), answer.read()
         finally:
             connection.close()
+
+
+class _Server(ThreadingHTTPServer):
+    """Threads that do not outlive the test, and clients that may be killed."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that is gone."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _handler(service: FaultyService) -> type[BaseHTTPRequestHandler]:
