@@ -3,7 +3,7 @@
 Samples arrive, not concepts: a class may go on growing for years. What arrives later changes no earlier step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,11 @@ class Arrival(Ref):
     def total(self) -> int:
         """How many samples arrived."""
         return sum(self.samples.values())
+
+
+def in_words(samples: Mapping[str, int]) -> str:
+    """How many of which dataset."""
+    return ", ".join(f"{count} of {name}" for name, count in sorted(samples.items()))
 
 
 def find_arrival(

@@ -1,5 +1,6 @@
 """The status of a living stream as people read it: in the terminal and as a page of a run."""
 
+from data_catalog.arrivals import in_words
 from data_catalog.durations import ago
 from data_catalog.promotions import weights_in_words
 from flows.stream_status import Live, Scheduled, SeenStep, StreamStatus
@@ -11,9 +12,10 @@ def markdown(status: StreamStatus) -> str:
     if status.held:
         parts += ["## Held for a person", *map(_held, status.held)]
     if status.newest:
-        head = "| step | arrived | finished | verdict | what became of it |\n|---:|---|---|---|---|"
+        head = "| step | verdict | what became of it | finished | arrived |\n|---:|---|---|---|---|"
         rows = [
-            f"| {each.step} | {_arrived(each)} | {_moment(each.finished)} | {each.verdict} | {_cell(each.decided)} |"
+            f"| {each.step} | {each.verdict} | {_cell(each.decided)} | {_moment(each.finished)} | "
+            f"{in_words(each.arrived)} |"
             for each in status.newest
         ]
         parts += ["## Last steps", "\n".join([head, *rows])]
@@ -66,7 +68,7 @@ def _live(live: Live) -> str:
 
 
 def _work(status: StreamStatus) -> str:
-    done = f"{status.steps} steps are finished"
+    done = f"finished steps: {status.steps}"
     if status.at_work:
         return f"{done}; a run is at work" + (f" on step {status.open_step}" if status.open_step is not None else "")
     if status.open_step is not None:
@@ -75,15 +77,11 @@ def _work(status: StreamStatus) -> str:
 
 
 def _last_arrival(step: SeenStep) -> str:
-    return f"last arrival: {_arrived(step)}, step {step.step}, finished {_moment(step.finished)}"
+    return f"last arrival: {in_words(step.arrived)}, step {step.step}, finished {_moment(step.finished)}"
 
 
 def _moment(told: str) -> str:
     return f"{told[:19].replace('T', ' ')} UTC"
-
-
-def _arrived(step: SeenStep) -> str:
-    return ", ".join(f"{count} of {name}" for name, count in sorted(step.arrived.items()))
 
 
 def _scheduled(each: Scheduled) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_catalog.arrivals import in_words
 from data_catalog.promotions import Promotion, weights_in_words
 from models.evaluation.scores import SUMMARY_METRICS, EvalReport, primary
 from models.living import LivingStep
@@ -91,7 +92,7 @@ def _verdict(step: LivingStep) -> str:
 
 def _data(step: LivingStep) -> str:
     draws, all_draws = step.record.draws, sum(step.record.draws.values()) or 1
-    arrived = ", ".join(f"{count} of {name}" for name, count in sorted(step.arrival.samples.items()))
+    arrived = in_words(step.arrival.samples)
     mixture = _table(
         ["pool", "draws", "share"], [[pool, count, _number(count / all_draws)] for pool, count in sorted(draws.items())]
     )

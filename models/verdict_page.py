@@ -1,23 +1,24 @@
 """The verdict of the gate on one step, as a page in markdown: what it says, what was decided, every check."""
 
+from data_catalog.arrivals import in_words
 from data_catalog.promotions import Promotion
 from models.gate import Check, Verdict
 from models.living import LivingStep
 
-_HEAD = "| check | candidate | compared with | difference | 95 % interval | at least | |\n|---|--:|--:|--:|:-:|--:|---|"
+_HEAD = "| check | | difference | 95 % interval | at least | candidate | compared with |\n|---|---|--:|:-:|--:|--:|--:|"
 _MARKS = {"promote": "passes", "hold": "for a person", "reject": "fails"}
 
 
 def verdict_page(stream: str, done: LivingStep, decided: Promotion | None) -> str:
     """The page about a finished step; `decided`: the entry about it, None while it is held."""
-    arrived = ", ".join(f"{count} of {name}" for name, count in sorted(done.arrival.samples.items()))
     parts = [
         f"# {stream}, step {done.step}: {_headline(done.verdict, decided)}",
         "\n".join(f"- {reason}" for reason in done.verdict.reasons),
         *([_how_to_decide(stream, done.step)] if decided is None else []),
         _table(done.verdict.checks),
-        f"Made of {arrived}, from the weights of entry {done.follows} (`{done.started_from[:19]}`); the candidate is "
-        f"`{done.candidate.digest[:19]}`. Differences have 95 % bootstrap intervals over the same images.",
+        f"Made of {in_words(done.arrival.samples)}, from the weights of entry {done.follows} "
+        f"(`{done.started_from[:19]}`); the candidate is `{done.candidate.digest[:19]}`. "
+        "Differences have 95 % bootstrap intervals over the same images.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -38,10 +39,7 @@ def _how_to_decide(stream: str, step: int) -> str:
 
 
 def _table(checks: tuple[Check, ...]) -> str:
-    head = (
-        "| check | candidate | compared with | difference | 95 % interval | at least | |\n|---|--:|--:|--:|:-:|--:|---|"
-    )
-    return "\n".join([head, *(_row(check) for check in checks)])
+    return "\n".join([_HEAD, *map(_row, checks)])
 
 
 def _row(check: Check) -> str:
@@ -50,5 +48,5 @@ def _row(check: Check) -> str:
     least = f"{check.least:.3f}" if check.live is None else f"{check.least:+.3f}"
     said = _MARKS[check.outcome] + (f": {check.note}" if check.note else "")
     return (
-        f"| {check.name} | {check.candidate:.3f} | {other} | {check.difference:+.3f} | {interval} | {least} | {said} |"
+        f"| {check.name} | {said} | {check.difference:+.3f} | {interval} | {least} | {check.candidate:.3f} | {other} |"
     )

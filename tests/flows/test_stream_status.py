@@ -52,7 +52,9 @@ def test_a_held_step_comes_with_the_commands_that_settle_it(begun):
     )
     command = "evergreen promote colours --step 7 --reason '...'"
     assert command in "\n".join(lines(status)) and f"```\n{command}\n```" in markdown(status)
-    assert "| 7 | 3 of SHOES |" in markdown(status) and "last arrival: 3 of SHOES" in markdown(status)
+    assert "| 7 | hold | held | 2026-11-21 10:00:00 UTC | 3 of SHOES |" in markdown(
+        status
+    ) and "last arrival: 3 of SHOES" in markdown(status)
 
 
 @pytest.mark.parametrize(
