@@ -23,9 +23,11 @@ TASKS: dict[Stage, tuple[str, ...]] = {  # that leave the process of the flow: t
     "merge_search": ("evaluate_candidates",),
 }
 TOLD = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", *SILENT, *QUIET, *PATIENCE}  # to workers, with all EVERGREEN_*
+ONLY_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # read by Ray as it is imported; without a 0 in it, the ports of a
+# cluster of our own are open to the network, whatever `_node_ip_address` says
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")  # in a URL
 _SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")  # in a name
-OWN_CLUSTER = {  # nobody else's process reaches it
+OWN_CLUSTER = {
     "include_dashboard": False,
     "_node_ip_address": "127.0.0.1",
     "object_store_memory": 128 * 2**20,  # only references pass through it
@@ -70,6 +72,8 @@ class Ray(Spec):
 
     def runner(self) -> "TaskRunner":
         """What Prefect submits tasks to; raises ValueError where Ray is not installed."""
+        if self.address == "local":
+            os.environ.setdefault(ONLY_LOOPBACK, "0")
         try:
             from tasks.ray_runner import StageRunner
         except ImportError as error:

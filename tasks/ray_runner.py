@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -67,6 +68,7 @@ class StageRunner(RayTaskRunner):
         self._options, self._environment = options, environment
         self._remote = ray.remote(on_worker)
         self._light = ThreadPoolTaskRunner(max_workers=LIGHT_THREADS)
+        self._aside = contextlib.ExitStack()
         self._asked: list[StageFuture] = []  # what has not been heard of
         self._guard, self._ended, self._board = threading.Lock(), threading.Event(), None
 
@@ -88,12 +90,15 @@ class StageRunner(RayTaskRunner):
         return future
 
     def __enter__(self) -> "StageRunner":
+        self._aside.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray tells of dead workers on stdout
         try:
             super().__enter__()
-        except (ConnectionError, RayError) as error:
+        except (ConnectionError, RuntimeError, RayError) as error:
+            self._aside.close()
             raise Outage(
                 f"no Ray answers at {self.init_kwargs['address']}: start the cluster, correct `execution.stages`, or "
-                f"take threads. Ray said: {error}"
+                "take threads; where the cluster asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH. "
+                f"Ray said: {error}"
             ) from error
         self._light.__enter__()
         if progress.listener():
@@ -113,6 +118,7 @@ class StageRunner(RayTaskRunner):
         for future in self._asked if exc_info[0] else ():
             future.give_up(max(0.0, deadline - time.monotonic()))
         super().__exit__(*exc_info)
+        self._aside.close()
 
     def _listen(self) -> None:
         """Pass on what workers tell until the flow has all it asked for."""

@@ -32,6 +32,8 @@ from tests.proving import command  # noqa: E402
 THREADS, RAY = {"kind": "threads"}, {"kind": "ray", "workers": 2}
 MAIN_TASK = {stage: "evaluate_checkpoint" if stage == "evaluation" else tasks[0] for stage, tasks in TASKS.items()}
 SEARCH = {"kind": "grid", "techniques": [{"kind": "linear", "weights": [[0.0, 1.0], [0.7, 0.3]]}]}
+LISTENS = "0A"  # a state in /proc/net/tcp; the addresses below are 127.0.0.1, it as IPv6, and ::1
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
 KINDS = ["exact", "embedding"]
 
 
@@ -105,18 +107,35 @@ class Run:
 
     def workers(self, task: str) -> list[int]:
         """The processes of Ray in this home that are at a task."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit():
-                continue
-            try:
-                title = (folder / "cmdline").read_bytes()
-                ours = title.startswith(f"ray::{task}".encode())
-                if ours and f"EVERGREEN_HOME={self.home}\0".encode() in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:  # it has ended
-                continue
-        return found
+        title = f"ray::{task}".encode()
+        return [int(path.name) for path in self.processes() if _read(path / "cmdline").startswith(title)]
+
+    def processes(self) -> list[Path]:
+        """Everything that runs in this home, under /proc."""
+        ours = f"EVERGREEN_HOME={self.home}\0".encode()
+        return [path for path in Path("/proc").glob("[0-9]*") if ours in _read(path / "environ")]
+
+    def open_to_others(self) -> set[str]:
+        """The addresses other than the loopback's at which something of it listens, as the kernel writes them."""
+        sockets = {name for path in self.processes() for name in _open_files(path / "fd")}
+        tables = [Path(f"/proc/net/{name}").read_text().splitlines() for name in ("tcp", "tcp6")]
+        lines = [line.split() for table in tables for line in table]
+        at = {line[1].partition(":")[0] for line in lines if line[3] == LISTENS and f"socket:[{line[9]}]" in sockets}
+        return at - LOOPBACK
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # the process has ended
+        return b""
+
+
+def _open_files(folder: Path) -> list[str]:
+    try:
+        return [os.readlink(file) for file in folder.iterdir()]
+    except OSError:
+        return []
 
 
 class Killer(threading.Thread):
@@ -125,6 +144,7 @@ class Killer(threading.Thread):
     def __init__(self, run: Run, stages: list[str], took: dict[str, list[float]], moments: random.Random):
         super().__init__(daemon=True)
         self.watched, self.stages, self.killed = run, stages, {}
+        self.seen_open: set[str] = set()
         self.delays = {stage: moments.uniform(0, 0.8 * min(took[MAIN_TASK[stage]])) for stage in stages}
         self.start()
 
@@ -136,6 +156,7 @@ class Killer(threading.Thread):
                     time.sleep(self.delays[stage])
                     if seen[0] in self.watched.workers(MAIN_TASK[stage]):  # else it was too late: at the next one
                         os.kill(seen[0], signal.SIGKILL)
+                        self.seen_open |= self.watched.open_to_others()
                         self.killed[stage] = self.delays[stage]
             time.sleep(0.005)
 
@@ -149,6 +170,7 @@ def killed_in_every_stage(home: Path, undisturbed: Run, moments: random.Random) 
     told, expected = (Counter(label for label, _ in each.journal.elements()) for each in (run, undisturbed))
     assert told == expected, (told - expected, expected - told)
     assert (missed := {*TASKS} - {*killer.killed}) == set(), f"no worker was caught at {missed}"
+    assert not killer.seen_open, f"others than this machine can reach {killer.seen_open}"
     times = ", ".join(f"{stage} {delay:.3f} s" for stage, delay in killer.killed.items())
     tell(f"killed in each stage: {times}", f"went on, {run.seconds:.0f} s: equal weights and scores, stages told once")
     shutil.rmtree(home)
