@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_catalog import store
+from data_catalog import remote_store, store
 from models import clip
 from models.adapters import travel
 from models.adapters.linear import fold
@@ -62,13 +62,14 @@ def _groups(digest: str) -> dict[str, dict[str, Tensor]]:
 
 def _kept_with(expert: str) -> str:
     """The digest of what the step of an expert kept of its adapter."""
-    made = [_made(origin) for origin in store.origins(expert)]
-    for digest in store.stored_digests():
-        if digest != expert and any(_made(origin) in made for origin in store.origins(digest)):
-            with store.locate(digest).open("rb") as file:
-                is_memory = b'"adapter/' in file.read(1 << 20)
-            if is_memory:
-                return digest
+    with remote_store.listed_once():
+        made = [_made(origin) for origin in store.origins(expert)]
+        for digest in store.stored_digests():
+            if digest != expert and any(_made(origin) in made for origin in store.origins(digest)):
+                with store.locate(digest).open("rb") as file:
+                    is_memory = b'"adapter/' in file.read(1 << 20)
+                if is_memory:
+                    return digest
     raise ValueError(
         f"no adapter is stored with {expert[:19]}: give an expert, straight after an update, whose method was "
         "`lora`, `dora`, `vera`, `codyra` or `layer_selective_lora`"

@@ -76,6 +76,22 @@ def test_large_files_travel_in_parts(url, monkeypatch, tmp_path):
     assert store.read_bytes(digest) == data
 
 
+def test_every_upload_has_a_checksum_and_creates_only_what_is_not_there(service, monkeypatch):
+    monkeypatch.setattr(object_storage, "PART", 5 * 2**20)
+    monkeypatch.setattr(remote_store, "PART", 5 * 2**20)
+    service.share, passed_on, told = 0, service.passed_on, []
+
+    def listen(method, path, headers, body):
+        told.append((method, {name.lower(): value for name, value in headers.items()}))
+        return passed_on(method, path, headers, body)
+
+    monkeypatch.setattr(service, "passed_on", listen)
+    store.write_bytes(b"small"), store.write_bytes(os.urandom(11 * 2**20))
+    assert all("x-amz-checksum-crc32" in headers for method, headers in told if method == "PUT")
+    ends = [headers for method, headers in told if headers.get("if-none-match") == "*"]
+    assert len(ends) == 2  # of the one request, and of the upload in parts
+
+
 def test_nothing_is_an_artifact_too(url, monkeypatch, tmp_path):
     digest = store.write_bytes(b"")
     elsewhere(monkeypatch, tmp_path)
