@@ -27,6 +27,7 @@ ONLY_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # read by Ray as it is impo
 # cluster of our own are open to the network, whatever `_node_ip_address` says
 _PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")  # in a URL
 _SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")  # in a name
+SHARE = 0.25  # of a GPU: as many beside each other as threads; a stage without a share would compute on CPUs instead
 OWN_CLUSTER = {
     "include_dashboard": False,
     "_node_ip_address": "127.0.0.1",
@@ -62,7 +63,9 @@ class Ray(Spec):
         default_factory=dict, description="of one task of a stage; 1 where not named"
     )
     gpus: dict[Stage, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="of one task of a stage, e.g. 0.5: two of them share one; 0 where not named"
+        default_factory=dict,
+        description="of one task of a stage, e.g. 0.5: two of them share one, and 0: it sees none; not "
+        "named: 0.25 with `address: local` where there is one, but 0 at ingest, and 0 on a cluster",
     )
     retries: int = Field(3, ge=0, description="of a stage whose worker died")
     threads: int | None = Field(
@@ -84,10 +87,13 @@ class Ray(Spec):
 
     def _options(self) -> dict[str, dict[str, Any]]:
         """What Ray is asked for each task by name."""
+        from models import embeddings
+
+        usual = SHARE if self.address == "local" and embeddings.device_kind() == "cuda" else 0
         return {
             task: {
                 "num_cpus": self.cpus.get(stage, 1),
-                "num_gpus": self.gpus.get(stage, 0),
+                "num_gpus": self.gpus.get(stage, 0 if stage == "ingest" else usual),
                 "max_retries": self.retries,
             }
             for stage, tasks in TASKS.items()

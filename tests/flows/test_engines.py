@@ -31,6 +31,13 @@ def test_a_task_of_a_stage_asks_ray_for_what_the_stage_is_given():
     assert "compose_step" not in options
 
 
+def test_where_there_is_a_gpu_models_see_it_in_workers_too(monkeypatch):
+    monkeypatch.setattr("models.embeddings.device_kind", lambda: "cuda")
+    options = engine(kind="ray", gpus={"captions": 1}).runner()._options
+    asked = {name: options[name]["num_gpus"] for name in ("ingest_dataset", "caption_dataset", "embed_dataset")}
+    assert asked == {"ingest_dataset": 0, "caption_dataset": 1, "embed_dataset": 0.25}
+
+
 def test_ray_is_never_left_to_find_a_cluster():
     local, other = (engine(kind="ray", address=address).runner().init_kwargs for address in ("local", "auto"))
     assert (local["address"], local["_node_ip_address"]) == ("local", "127.0.0.1")
