@@ -1,10 +1,12 @@
 """What is named and gone, altered or contradictory is found; what is live decides the exit code."""
 
+import json
 import os
 
+import fsspec
 import pytest
 
-from data_catalog import ledger, store
+from data_catalog import ledger, shared_files, store
 from data_catalog.places import results_root
 from data_catalog.store_files import write_atomically
 from flows.verifying import verify
@@ -105,3 +107,19 @@ def test_result_records_are_read_and_their_loss_is_no_alarm(life):
 def test_an_unknown_stream_is_answered_with_the_known_ones(life):
     with pytest.raises(ValueError, match=f"no living stream 'cats'.*{STREAM}"):
         verify("cats")
+
+
+def test_a_store_in_object_storage_is_read_whole(object_store, monkeypatch, tmp_path):
+    driver = fsspec.filesystem("s3")
+    driver.mkdir("verified")
+    monkeypatch.setenv("EVERGREEN_STORE", "s3://verified/store")
+    monkeypatch.setenv("EVERGREEN_RESULTS", "s3://verified/results")
+    whole, damaged, gone = (store.write_bytes(name) for name in (b"whole", b"damaged", b"gone"))
+    record = json.dumps({"result": json.dumps([whole, damaged, gone])}).encode()
+    shared_files.write(results_root() / "stage-1", record)
+    driver.pipe_file(f"verified/store/objects/{damaged[7:9]}/{damaged[7:]}", b"Damaged")
+    driver.rm(f"verified/store/objects/{gone[7:9]}/{gone[7:]}")
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "elsewhere"))
+    found = verify()
+    assert found.artifacts == 3
+    assert {finding.what: finding.state for finding in found.findings} == {damaged: "damaged", gone: "missing"}
