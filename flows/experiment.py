@@ -31,6 +31,7 @@ from models.evaluation.prompts import Prompts
 from models.launching import Alone, AnyLaunch
 from models.merging.search import AnySearch, check_fit
 from models.merging.temporal import MergeSpec
+from models.sharding import check_method
 from models.start import AnyStart, Scratch
 from models.updates import UpdateSpec
 
@@ -166,6 +167,23 @@ class ExperimentConfig(Spec):
                 f"`recipes` has the names {odd}: a name is not empty, has no slash, which parts it from a step, and is "
                 f"none of {', '.join(COLUMNS_OF_TABLES)}, which are columns of the report's tables"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_launched(self) -> "ExperimentConfig":
+        launch = self.execution.training
+        sizes = {"batch_size": self.batch_size}
+        if isinstance(self.start, Scratch):
+            sizes["start.batch_size"] = self.start.batch_size
+        for key, size in sizes.items():
+            if launch.total and size % launch.total:
+                raise ValueError(
+                    f"`{key}` is {size}, which the {launch.total} processes of `execution.training` cannot share "
+                    f"equally: take a multiple of {launch.total}, or another number of processes"
+                )
+        if launch.sharded:
+            for recipe in self.recipes.values():
+                check_method(recipe.update.method)
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -80,6 +80,12 @@ class Alone(Spec):
     """One process, the one that runs the stage."""
 
     kind: Literal["alone"] = "alone"
+    sharded: ClassVar[bool] = False
+
+    @property
+    def total(self) -> int | None:
+        """Processes in all; None where only the machine knows."""
+        return 1
 
     def run(self, job: Job, progress: Progress | None) -> "Expert":
         """The expert of a job."""
@@ -98,6 +104,11 @@ class Torchrun(Spec):
         HANG_SECONDS, gt=0, description="that a process waits for the others before the attempt ends"
     )
     sharded: bool = Field(False, description=SHARDED)
+
+    @property
+    def total(self) -> int | None:
+        """Processes in all; None where only the machine knows."""
+        return None if self.processes == "gpus" else self.processes * self.nodes
 
     def run(self, job: Job, progress: Progress | None) -> "Expert":
         """The expert of a job; raises what its processes raise, and LaunchFailed if they died or hang."""
@@ -157,6 +168,11 @@ class RayTrain(Spec):
         HANG_SECONDS, gt=0, description="that a worker waits for the others before the attempt ends"
     )
     sharded: bool = Field(False, description=SHARDED)
+
+    @property
+    def total(self) -> int | None:
+        """Processes in all."""
+        return self.workers
 
     def run(self, job: Job, progress: Progress | None) -> "Expert":
         """The expert of a job; raises what its workers raise, and LaunchFailed if they died or hang."""

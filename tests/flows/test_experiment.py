@@ -184,3 +184,19 @@ def test_a_server_refuses_a_key_in_a_form_before_it_keeps_it():
     raw = raw_experiment()
     assert schema.is_valid(raw | {"sources": [folder]})
     assert not schema.is_valid(raw | {"sources": [folder | {"data": "s3://me:HIDDEN@bucket/x"}]})
+
+
+@pytest.mark.parametrize(("training", "said"), [
+    ({"kind": "torchrun", "processes": 3}, "`batch_size` is 16, which the 3 processes"),
+    ({"kind": "ray", "workers": 32}, "`batch_size` is 16, which the 32 processes"),
+    ({"kind": "torchrun", "processes": 2, "sharded": True}, "computes with whole weights"),
+])  # fmt: skip
+def test_a_launch_that_cannot_train_it_is_refused_before_anything_runs(training, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        parse(raw_experiment(execution={"training": training}), "test")
+
+
+def test_where_it_trains_decides_nothing_else():
+    alone, both = (parse(raw_experiment(execution={"training": kind}), "test")
+                   for kind in ({"kind": "alone"}, {"kind": "torchrun", "processes": 2}))  # fmt: skip
+    assert alone.model_dump(exclude={"execution"}) == both.model_dump(exclude={"execution"})
