@@ -171,3 +171,12 @@ def test_the_image_has_everything_that_is_imported_and_no_root():
     assert {"flows", "tasks", "models", "data_catalog", "requirements.lock", "prefect.yaml"} <= copied
     assert all((ROOT / name).exists() for name in copied)
     assert re.search(r"^USER (?!root)", text, re.MULTILINE)
+
+
+def test_a_missing_postgresql_is_told_with_its_package(monkeypatch):
+    from deploy import local_team
+
+    monkeypatch.setattr(local_team.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(local_team.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="apt-get install postgresql"):
+        local_team._binary("initdb")
