@@ -25,13 +25,14 @@ demo: setup ## a continual-pretraining life on this machine, in minutes; prints 
 test: setup ## the test suite, on up to four cores
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-prove: setup ## deployments, arrivals, faults, a team's servers and the tutorial, end to end on local servers; really kills (half an hour)
+prove: setup ## deployments, arrivals, faults, a team's servers, launches, Ray and the tutorial, on local servers; really kills (an hour)
 	@$(BIN)/python tests/prove_deployments.py
 	@$(BIN)/python tests/prove_arrivals.py
 	@$(BIN)/python tests/prove_faults.py
 	@$(BIN)/python tests/prove_team.py
 	@$(BIN)/python tests/prove_ray.py
 	@$(BIN)/python tests/prove_storage.py
+	@$(BIN)/python -m pytest -s tests/models/prove_training.py
 	@$(BIN)/python -m pytest tests/prove_tutorial.py
 
 team: setup ## PostgreSQL, S3, Prefect, MLflow and workers on this machine until Ctrl-C
@@ -46,6 +47,7 @@ bench: setup ## measure data, merging and evaluation against what they must beat
 	$(BIN)/python benchmarks/report_page.py
 	$(BIN)/python benchmarks/living_year.py
 	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/parallel_model.py
 	$(BIN)/python benchmarks/store.py
 
 docs: setup ## write the reference of experiment files anew, docs/reference
