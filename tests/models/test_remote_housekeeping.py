@@ -5,11 +5,14 @@ import os
 import fsspec
 import pytest
 
-from data_catalog import in_use, presence, shared_files, store
+from data_catalog import in_use, presence, promotions, shared_files, store
 from data_catalog.outage import Outage
 from data_catalog.places import results_root
+from data_catalog.retention import KeepSpec, Period
+from models import clip, living
 from models.housekeeping import keep_house
 from models.unfinished import SavedStates
+from tests.models.lives import STREAM, enter, finish_step
 
 DAY = 86400
 
@@ -96,3 +99,18 @@ def test_a_run_waits_for_housekeeping_elsewhere(url, monkeypatch):
         monkeypatch.setattr(presence.time, "sleep", end)
         with presence.at_work():
             assert waited
+
+
+def test_what_is_live_stays_and_what_its_rule_lets_go_goes(url, later, tiny_folder, monkeypatch, tmp_path):
+    first, *weights = (clip.initialise(str(tiny_folder), seed) for seed in range(5))
+    enter("start", first)
+    for number in range(2):
+        finish_step(weights[2 * number], weights[2 * number + 1])
+        enter("promote", weights[2 * number], step=number)
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "elsewhere"))
+    later(days=40)
+    rules = KeepSpec(champions=Period(newest=1), experts=Period(newest=1))
+    done = keep_house({STREAM: rules})
+    there = set(store.stored_digests())
+    assert promotions.live(STREAM).checkpoint in there and living.step_at(STREAM, 1).candidate.digest in there
+    assert done.going and not there & {item.name for item in done.going}
