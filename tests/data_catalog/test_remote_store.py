@@ -174,8 +174,9 @@ def test_a_url_that_cannot_create_conditionally_is_refused(monkeypatch):
         store_root()
 
 
-@pytest.mark.parametrize("scheme, extra", [("gs", "gs"), ("az", "azure")])
-def test_a_missing_driver_is_named_with_its_extra(scheme, extra, monkeypatch):
+@pytest.mark.parametrize("scheme, extra, driver", [("gs", "gs", "gcsfs"), ("az", "azure", "adlfs")])
+def test_a_missing_driver_is_named_with_its_extra(scheme, extra, driver, monkeypatch):
+    monkeypatch.setitem(sys.modules, driver, None)
     monkeypatch.setenv("EVERGREEN_STORE", f"{scheme}://bucket/store")
     with pytest.raises(ValueError, match=rf"pip install 'evergreen\[{extra}\]'"):
         store.write_bytes(b"weights")
