@@ -103,7 +103,7 @@ def states(settings: dict[str, str]) -> list[str]:
     """The saved states in object storage."""
     import fsspec
 
-    return fsspec.filesystem("s3").find(f"{BUCKET}/store/unfinished")
+    return fsspec.filesystem("s3", use_listings_cache=False).find(f"{BUCKET}/store/unfinished")
 
 
 def killed_in_an_update(machine: dict[str, str], config: Path) -> None:
@@ -137,7 +137,7 @@ def no_secret_in(folder: Path, settings: dict[str, str]) -> None:
     """Look for the key in all that was written, here and there."""
     import fsspec
 
-    driver = fsspec.filesystem("s3")
+    driver = fsspec.filesystem("s3", use_listings_cache=False)
     paths = [path for path in folder.rglob("*") if path.is_file()]
     assert not [path for path in paths if SECRET.encode() in path.read_bytes()]
     there = driver.find(BUCKET)
