@@ -82,7 +82,8 @@ def team(folder: Path, object_storage: bool = False) -> Iterator[Team]:
 @contextlib.contextmanager
 def workers(made: Team, *configs: Path) -> Iterator[None]:
     """Pools, limits, all deployments and those of `configs`, and a worker for each pool, for the block."""
-    subprocess.run([Path(sys.executable).with_name("evergreen"), "deploy", *map(str, configs)], check=True, cwd=ROOT)
+    subprocess.run([Path(sys.executable).with_name("evergreen"), "deploy", *map(str, configs)], check=True, cwd=ROOT,
+                   stdout=subprocess.DEVNULL)  # fmt: skip
     with contextlib.ExitStack() as stack:
         for pool in POOLS:
             stack.enter_context(_running(made, f"worker-{pool}", ["prefect", "worker", "start", "--pool", pool]))
@@ -267,6 +268,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="evergreen-team-"))
+        print(f"starting, which takes a minute; logs in {folder}", flush=True)
         made = stack.enter_context(team(Path(folder), options.object_storage))
         stack.enter_context(workers(made, *options.configs))
         print(about(made), flush=True)
