@@ -52,7 +52,7 @@ def main() -> None:
         same_weights(alone, machines["second"])
         assert states(settings) == [], "states of a finished step are left"
         print(run(machines["third"], "verify"))
-        print(run(machines["third"], "gc", "--dry-run").splitlines()[-1])
+        print(run(machines["third"], "gc", "--all", "--dry-run").splitlines()[-1])
         no_secret_in(folder, settings)
         print(f"proved; of {faulty.asked} requests failed {faulty.faults}")
 
