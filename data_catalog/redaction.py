@@ -4,6 +4,7 @@ import re
 
 
 def shown(text: str) -> str:
-    """A text whose URLs have neither user nor password, and no query, which may be a signature."""
+    """A text whose URLs have neither user nor password, and no query, which may be a signature; no `password=`."""
     without_users = re.sub(r"(?<=://)[^/\s'\"]*@", "***@", text)
-    return re.sub(r"(://[^\s'\"?]*)\?[^\s'\")]*", r"\1?***", without_users)
+    without_queries = re.sub(r"(://[^\s'\"?]*)\?[^\s'\")]*", r"\1?***", without_users)
+    return re.sub(r"(password\s*=\s*)[^\s'\"]+", r"\1***", without_queries, flags=re.IGNORECASE)  # as libpq takes it

@@ -20,6 +20,7 @@ STATES = 3  # of an unfinished update that lie beside each other
 TIMES = 3  # what a state takes of its weights: they and two moments of AdamW
 LEFT = 3  # what a step leaves: the expert, its merge, what the method remembers
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
+LAKE = "ducklake:"  # a catalog that is no file
 WAIT = "EVERGREEN_CATALOG_WAIT_SECONDS"
 
 
@@ -78,7 +79,7 @@ def catalog(asked: Asked) -> Iterator[Finding]:
     from data_catalog import catalog as tables
 
     place = asked.environment.get("EVERGREEN_CATALOG", "")
-    if not is_url(place) and not places.catalog_path().is_file():
+    if not place.startswith(LAKE) and not places.catalog_path().is_file():
         yield ok("catalog", f"{places.catalog_path()}: made by the first ingest")
         return
     try:
@@ -87,7 +88,12 @@ def catalog(asked: Asked) -> Iterator[Finding]:
     except CatalogInUse as held:
         yield warn("catalog", str(held), "a catalog that nobody holds for long", "wait for that process, or end it")
     except (ValueError, Outage) as error:
-        yield fail("catalog", str(error), "a catalog of this version", "evergreen catalog rebuild")
+        yield fail(
+            "catalog",
+            str(error),
+            "a catalog of this version",
+            "evergreen catalog rebuild, or correct EVERGREEN_CATALOG",
+        )
     else:
         yield ok("catalog", f"{place or places.catalog_path()}, {datasets[0]['many'] if datasets else 0} datasets")
 

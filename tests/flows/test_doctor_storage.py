@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from data_catalog import catalog, disk
+from data_catalog import catalog, disk, places
+from data_catalog.outage import Outage
 from flows.doctor import answers, storage
 from flows.doctor.findings import Asked
 from flows.experiment import parse
@@ -80,15 +81,24 @@ def test_a_reserve_that_is_no_size_fails(monkeypatch):
 def test_a_catalog_that_opens_is_fine_and_a_damaged_one_fails():
     catalog.record_decisions()
     assert states(storage.catalog(Asked({}))) == {"catalog": "ok"}
-    catalog.catalog_path().write_bytes(b"no database" * 1000)
+    places.catalog_path().write_bytes(b"no database" * 1000)
     (found,) = storage.catalog(Asked({}))
-    assert found.state == "fail" and found.do == "evergreen catalog rebuild"
+    assert found.state == "fail" and "evergreen catalog rebuild" in found.do
+
+
+def test_a_shared_catalog_that_does_not_answer_fails(monkeypatch):
+    def gone(sql):
+        raise Outage("no PostgreSQL at host=x")
+
+    monkeypatch.setattr(catalog, "query", gone)
+    (found,) = storage.catalog(Asked({"EVERGREEN_CATALOG": "ducklake:postgres:dbname=lake host=x"}))
+    assert found.state == "fail" and "no PostgreSQL" in found.found
 
 
 def test_who_holds_the_catalog_is_told():
     catalog.record_decisions()
     script = "import duckdb, sys; db = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-    command = [sys.executable, "-c", script, str(catalog.catalog_path())]
+    command = [sys.executable, "-c", script, str(places.catalog_path())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         (found,) = storage.catalog(Asked({}))
