@@ -102,7 +102,8 @@ class Run:
         steps = [step for recipe in record.recipes for step in recipe.steps]
         self.outcome = [record.zero_shot, [(s.step_plan, s.expert, s.deployed, s.scores, s.summary) for s in steps]]
         self.journal = Counter((stage.label, stage.reused) for stage in record.stages)
-        self.took = {name: [s.seconds for s in record.stages if s.stage == name] for name in MAIN_TASK.values()}
+        ran = [stage for stage in record.stages if not stage.reused]
+        self.took = {name: [stage.seconds for stage in ran if stage.stage == name] for name in MAIN_TASK.values()}
         return self
 
     def workers(self, task: str) -> list[int]:
