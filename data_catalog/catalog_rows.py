@@ -18,7 +18,7 @@ BATCH = 100_000  # samples whose texts are in memory at a time
 
 
 class Connection(Protocol):
-    """What is needed of a DuckDB connection; only `catalog.py` knows the engine."""
+    """What is needed of a DuckDB connection; only `catalog_database.py` knows the engine."""
 
     def execute(self, query: str, parameters: list | None = None) -> Any:
         """Run a query."""
@@ -136,10 +136,14 @@ def add_step(db: Connection, recorded: RecordedStep) -> None:
     _add_younger(db, [digest for digest in (step.checkpoint, step.deployed) if digest])
 
 
+def known_decisions(db: Connection) -> int:
+    """How many decisions of the ledger the catalog has."""
+    return db.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchall()[0][0]
+
+
 def add_decisions(db: Connection, made: list[Decision]) -> None:
     """The decisions of the ledger that the catalog lacks."""
-    known = db.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchall()[0][0]
-    for decision in made[known:]:
+    for decision in made[known_decisions(db) :]:
         row = [decision.number, decision.time, decision.kind, decision.rule, decision.reason]
         db.execute("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", row)
         samples = pa.table({"sample": pa.array(decision.samples, pa.string())})

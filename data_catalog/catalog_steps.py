@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 
 from data_catalog import catalog, catalog_rows, recorded
+from data_catalog.catalog_rows import Connection
 from data_catalog.recorded import RecordedStep
 
 
 def record_steps(facts: Sequence[RecordedStep]) -> None:
     """Record steps in stream order, beside those that are there; raises MissingArtifact if what they drew is gone."""
     recorded.remember(facts)
-    with catalog.writing() as db:
+
+    def enter(db: Connection) -> None:
         for fact in facts:
             catalog_rows.add_step(db, fact)
+
+    catalog.write([(catalog.STREAMS, enter)])
 
 
 def last_step(stream: str, recipe: str) -> int | None:

@@ -36,7 +36,7 @@ def store_url() -> str | None:
 
 
 def catalog_path() -> Path:
-    """The DuckDB file (EVERGREEN_CATALOG, by default `catalog.duckdb` in the home)."""
+    """The DuckDB file (EVERGREEN_CATALOG, by default `catalog.duckdb` in the home); for DuckLakes `catalog_place`."""
     return Path(os.environ.get("EVERGREEN_CATALOG", home() / "catalog.duckdb")).resolve()
 
 

@@ -95,7 +95,7 @@ def _known(ids: list[str]) -> list[str]:
         "UNION ALL SELECT sample FROM step_draws UNION ALL SELECT id FROM quarantine) ORDER BY id",
         [ids],
     )
-    unknown = [row["id"] for row in rows] if catalog.catalog_path().is_file() else ids
+    unknown = [row["id"] for row in rows] if catalog.exists() else ids
     if unknown:
         raise ValueError(
             f"{len(unknown)} of {len(ids)} samples were never recorded, first {unknown[0]!r}; "

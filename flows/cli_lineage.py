@@ -93,9 +93,11 @@ def query_catalog(
 def rebuild_catalog(json_output: Json = False) -> None:
     """Make the catalog again from what the store says was recorded; the former file is kept beside it.
 
+    A DuckLake keeps what it was as a snapshot.
+
     Example: evergreen catalog rebuild
     """
-    from data_catalog.places import catalog_path
+    from data_catalog.catalog_place import place
     from data_catalog.rebuild import rebuild
 
     done = rebuild()
@@ -104,9 +106,50 @@ def rebuild_catalog(json_output: Json = False) -> None:
         return
     counted = ", ".join(f"{count} of {what}" for what, count in done.entered.items()) or "none"
     kept = f"; {done.kept} is as it was" if done.kept else ""
-    typer.echo(f"{catalog_path()} is made from the records of the store: {counted}{kept}")
+    typer.echo(f"{place()} is made from the records of the store: {counted}{kept}")
     for line in done.lost:
         typer.echo(f"not entered: {line}", err=True)
+
+
+@catalog_app.command("export")
+def export_catalog(
+    place: Annotated[str, typer.Argument(help="A DuckDB file, or a DuckLake as EVERGREEN_CATALOG would name it.")],
+    data: Annotated[str | None, typer.Option(help="Where a DuckLake's files lie: a folder or s3:// URL.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Copy the whole catalog to another place, which must be empty or hold the same; checksums are compared.
+
+    Example: evergreen catalog export backup.duckdb
+    """
+    from data_catalog import catalog_place
+    from data_catalog.catalog_copy import copy
+
+    _show_copied(copy(catalog_place.place(), catalog_place.parsed(place, data)), json_output)
+
+
+@catalog_app.command("import")
+def import_catalog(
+    place: Annotated[str, typer.Argument(help="A DuckDB file, or a DuckLake as EVERGREEN_CATALOG would name it.")],
+    data: Annotated[str | None, typer.Option(help="Where a DuckLake's files lie: a folder or s3:// URL.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Copy a whole catalog from another place to this one, which must be empty or hold the same.
+
+    Example: evergreen catalog import var/catalog.duckdb
+    """
+    from data_catalog import catalog_place
+    from data_catalog.catalog_copy import copy
+
+    _show_copied(copy(catalog_place.parsed(place, data), catalog_place.place()), json_output)
+
+
+def _show_copied(done: Any, json_output: bool) -> None:
+    if json_output:
+        print_json(done.model_dump(mode="json"))
+        return
+    _show("tables", [{"table": name, "rows": count.rows} for name, count in done.tables.items()], len(done.tables))
+    said = "held the same already" if done.was_there else "has all of it, by row counts and checksums"
+    typer.echo(f"{done.target} {said}: {done.source}")
 
 
 def _forget(request: Any, reason: str, with_copies: bool, dry_run: bool, yes: bool, json_output: bool) -> None:

@@ -7,6 +7,7 @@ from data_catalog.files import absolute
 from data_catalog.places import home
 from data_catalog.store_files import make_folder
 
+LAKE = "ducklake:"  # a catalog that is no path
 SILENT = {  # who would otherwise call out
     "DO_NOT_TRACK": "true",  # Prefect's SDK; MLflow honours only the literal `true`
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -43,8 +44,8 @@ def open_home() -> None:
 
 def configure() -> None:
     """Fill the gaps of the environment; what the user has set stays. Costs nothing: no import, no file."""
-    for name in ("EVERGREEN_STORE", "EVERGREEN_CATALOG", "EVERGREEN_RESULTS"):
-        if name in os.environ and "://" not in os.environ[name]:
+    for name in ("EVERGREEN_STORE", "EVERGREEN_CATALOG", "EVERGREEN_CATALOG_DATA", "EVERGREEN_RESULTS"):
+        if name in os.environ and "://" not in os.environ[name] and not os.environ[name].startswith(LAKE):
             os.environ[name] = absolute(os.environ[name])  # a child process may run in another folder
     os.environ["EVERGREEN_HOME"] = str(home())
     places = {"PREFECT_HOME": str(home() / "prefect"), "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow.db'}"}

@@ -11,7 +11,7 @@ def status_of_home() -> dict:
     root = places.store_root()
     return {
         "experiments": [_experiment(name) for name in known_experiments()],
-        "datasets": catalog.summary() if places.catalog_path().is_file() else [],
+        "datasets": catalog.summary(),
         "home": str(places.home()),
         "artifacts": sum(1 for _ in store.stored_digests()),
         "store_megabytes": round(sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) / 1e6, 1),
