@@ -20,7 +20,7 @@ import ray
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.context import serialize_context
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed, State
 from prefect.task_runners import ThreadPoolTaskRunner
@@ -37,6 +37,7 @@ from tasks.board import Board
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5  # between two looks at what workers tell
+RECORDED_SECONDS = 3  # after which the server has written down what workers told it last
 GIVE_UP_SECONDS = 10  # that stages of a flow that failed have for ending
 LIGHT_THREADS = 4
 
@@ -69,6 +70,7 @@ class StageRunner(RayTaskRunner):
         self._remote = ray.remote(on_worker)
         self._light = ThreadPoolTaskRunner(max_workers=LIGHT_THREADS)
         self._aside = contextlib.ExitStack()
+        self._all: list[StageFuture] = []
         self._asked: list[StageFuture] = []  # what has not been heard of
         self._guard, self._ended, self._board = threading.Lock(), threading.Event(), None
 
@@ -87,6 +89,7 @@ class StageRunner(RayTaskRunner):
         future = StageFuture(task_run_id, task.name, *both)
         with self._guard:
             self._asked.append(future)
+            self._all.append(future)
         return future
 
     def __enter__(self) -> "StageRunner":
@@ -117,6 +120,10 @@ class StageRunner(RayTaskRunner):
         deadline = time.monotonic() + GIVE_UP_SECONDS
         for future in self._asked if exc_info[0] else ():
             future.give_up(max(0.0, deadline - time.monotonic()))
+        if exc_info[0] is not None:
+            time.sleep(RECORDED_SECONDS)
+            for future in self._all:
+                future.close_on_server()
         super().__exit__(*exc_info)
         self._aside.close()
 
@@ -168,7 +175,12 @@ class StageFuture(PrefectRayFuture):
         """Wait for its end, and let it not be `Running` for good on the server if there is none."""
         self.wait(seconds)
         if not self.is_heard:
-            _tell_server(self.task_run_id, Crashed(message="its flow ended before it did"))
+            self._final_state = Crashed(message="its flow ended before it did")
+
+    def close_on_server(self) -> None:
+        """Say once more that it crashed: the server may have learnt that it began only after it was told."""
+        if self._final_state is not None and self._final_state.is_crashed():
+            _tell_server(self.task_run_id, self._final_state)
 
     def _settle(self, timeout: float | None) -> None:
         """Take state and tidings once; whoever asks first, the flow or who listens for it, passes them on."""
@@ -270,5 +282,9 @@ def _warnings() -> Iterator[list[str]]:
 
 def _tell_server(task_run_id: UUID, state: State) -> None:
     """Set the last state of a task run whose worker could not."""
-    with get_client(sync_client=True) as client, contextlib.suppress(ObjectNotFound):  # it had not begun
-        client.set_task_run_state(task_run_id, state.model_copy(update={"data": None}), force=True)
+    with get_client(sync_client=True) as client:
+        try:
+            client.set_task_run_state(task_run_id, state.model_copy(update={"data": None}), force=True)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != 404:  # it had not begun
+                raise
