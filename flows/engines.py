@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 
 from data_catalog.refs import Spec
 from flows.environment import PATIENCE, QUIET, SILENT
+from models.ray_cluster import PASSWORD, arguments, environment_for_workers
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
@@ -23,16 +23,7 @@ TASKS: dict[Stage, tuple[str, ...]] = {  # that leave the process of the flow: t
     "merge_search": ("evaluate_candidates",),
 }
 TOLD = {"MLFLOW_TRACKING_URI", "PREFECT_API_URL", *SILENT, *QUIET, *PATIENCE}  # to workers, with all EVERGREEN_*
-ONLY_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # read by Ray as it is imported; without a 0 in it, the ports of a
-# cluster of our own are open to the network, whatever `_node_ip_address` says
-_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")  # in a URL
-_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")  # in a name
 SHARE = 0.25  # of a GPU: as many beside each other as threads; a stage without a share would compute on CPUs instead
-OWN_CLUSTER = {
-    "include_dashboard": False,
-    "_node_ip_address": "127.0.0.1",
-    "object_store_memory": 128 * 2**20,  # only references pass through it
-}
 
 
 class Threads(Spec):
@@ -75,15 +66,14 @@ class Ray(Spec):
 
     def runner(self) -> "TaskRunner":
         """What Prefect submits tasks to; raises ValueError where Ray is not installed."""
-        if self.address == "local":
-            os.environ.setdefault(ONLY_LOOPBACK, "0")
+        connection = self._connection()  # before ray is imported
         try:
             from tasks.ray_runner import StageRunner
         except ImportError as error:
             raise ValueError(
                 "`execution.stages` is ray, which is not installed here: install `evergreen[ray]`, or take threads"
             ) from error
-        return StageRunner(self._connection(), self._options(), environment_for_workers)
+        return StageRunner(connection, self._options(), told_to_workers)
 
     def _options(self) -> dict[str, dict[str, Any]]:
         """What Ray is asked for each task by name."""
@@ -101,13 +91,12 @@ class Ray(Spec):
         }
 
     def _connection(self) -> dict[str, Any]:
-        """The arguments of `ray.init`; the address is never left to Ray, which would join what it finds."""
+        """The arguments of `ray.init`."""
         from models.threads import DEFAULT
 
-        told = environment_for_workers() | {"OMP_NUM_THREADS": str(self.threads or DEFAULT)}  # else Ray sets one
-        own = OWN_CLUSTER | ({"num_cpus": self.workers} if self.workers else {})
-        return {"address": self.address, "log_to_driver": False, "logging_level": "ERROR",
-                "runtime_env": {"env_vars": told}, **(own if self.address == "local" else {})}  # fmt: skip
+        told = told_to_workers() | {"OMP_NUM_THREADS": str(self.threads or DEFAULT)}  # else Ray sets one
+        cpus = {"num_cpus": self.workers} if self.workers else {}
+        return arguments(self.address) | {"runtime_env": {"env_vars": told}} | cpus
 
     @model_validator(mode="after")
     def _asks_for_what_can_be(self) -> "Ray":
@@ -120,7 +109,7 @@ class Ray(Spec):
             raise ValueError(f"`gpus` has {odd}, expected a share of one GPU, at most 1, or a whole number of them")
         if too_much := {stage: count for stage, count in self.cpus.items() if self.workers and count > self.workers}:
             raise ValueError(f"`cpus` has {too_much}, but `workers` is {self.workers}: such a stage never starts")
-        if _PASSWORD.search(self.address):
+        if PASSWORD.search(self.address):
             raise ValueError("`address` has a password in it; Ray reads its token from RAY_AUTH_TOKEN_PATH")
         return self
 
@@ -140,10 +129,6 @@ def carried_out_by(engine: AnyEngine) -> Iterator[None]:
         yield
 
 
-def environment_for_workers(given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What workers are told of an environment: places and switches, nothing that may be a credential."""
-    return {
-        name: value
-        for name, value in given.items()
-        if (name.startswith("EVERGREEN_") or name in TOLD) and not _SECRET.search(name) and not _PASSWORD.search(value)
-    }
+def told_to_workers(given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What workers are told of an environment: places and switches."""
+    return environment_for_workers(given, TOLD)

@@ -2,22 +2,27 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # off: Ray binds to 127.0.0.1, which it takes for no address else
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # read by Ray as it is imported; 0: it binds to 127.0.0.1, which no
+# argument of its own achieves
 OWN = {
     "include_dashboard": False,
     "object_store_memory": 128 * 2**20,  # only references pass through it
 }
+PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")  # in a URL
+_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")  # in a name
 
 
 def arguments(address: str) -> dict[str, Any]:
-    """For `ray.init`, called before ray is imported; the address is never left to Ray, which joins what it finds."""
+    """For `ray.init`, to be called before ray is imported; the address is never left to Ray, which takes any."""
     told = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     if address != "local":
         return told
-    os.environ[LOOPBACK] = "0"
+    os.environ.setdefault(LOOPBACK, "0")
     return told | OWN
 
 
@@ -30,8 +35,18 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(**given)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of dead workers
+        ray.init(**given)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def environment_for_workers(given: Mapping[str, str] = os.environ, also: Collection[str] = ()) -> dict[str, str]:
+    """What workers are told of an environment: EVERGREEN_* and `also`, nothing that may be a credential."""
+    return {
+        name: value
+        for name, value in given.items()
+        if (name.startswith("EVERGREEN_") or name in also) and not _SECRET.search(name) and not PASSWORD.search(value)
+    }

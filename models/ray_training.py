@@ -12,12 +12,11 @@ from data_catalog.places import store_root
 from models.launched import in_words
 from models.launching import TELLING, Job, LaunchFailed, Told, take
 from models.parallel import Progress
-from models.ray_cluster import arguments, connected
+from models.ray_cluster import arguments, connected, environment_for_workers
 
 if TYPE_CHECKING:
     from models.launching import RayTrain
 
-PLACES = ("EVERGREEN_HOME", "EVERGREEN_STORE", "EVERGREEN_RESULTS", "EVERGREEN_CATALOG", "EVERGREEN_SOURCES")
 LISTEN_SECONDS = 0.2  # between two looks at what the workers told
 
 
@@ -35,7 +34,7 @@ def fit(job: Job, launch: "RayTrain", progress: Progress | None) -> Told:
         told, listening = Told(), threading.Event()
         listener = threading.Thread(target=_listen, args=(messages, told, progress, listening), daemon=True)
         given = {"job": job.model_dump_json(), "hang_seconds": launch.hang_seconds, "sharded": launch.sharded,
-                 "environment": _environment(),
+                 "environment": environment_for_workers(),
                  "messages": messages}  # fmt: skip
         resources = {"CPU": launch.cpus} | ({"GPU": launch.gpus} if launch.gpus else {})
         trainer = TorchTrainer(
@@ -80,11 +79,6 @@ def train_worker(given: dict[str, Any]) -> None:
         raise
     if is_first:
         messages.put({"expert": expert.model_dump(mode="json")})
-
-
-def _environment() -> dict[str, str]:
-    """Where things lie; secrets are the cluster's own to give."""
-    return {name: os.environ[name] for name in PLACES if name in os.environ}
 
 
 def _listen(messages: Any, told: Told, progress: Progress | None, ended: threading.Event) -> None:

@@ -1,5 +1,6 @@
 """Where stages run: engines as they are written down, and what they leave as it is."""
 
+import os
 import pickle
 
 import pytest
@@ -7,8 +8,9 @@ from prefect import flow
 from prefect.context import FlowRunContext
 from pydantic import TypeAdapter, ValidationError
 
-from flows.engines import TASKS, AnyEngine, Threads, carried_out_by, environment_for_workers
+from flows.engines import TASKS, AnyEngine, Threads, carried_out_by, told_to_workers
 from flows.experiment import parse
+from models.ray_cluster import LOOPBACK, arguments
 from tasks import caption, compose, embed, evaluate, ingest
 from tasks.caching import cached
 from tests.flows.conftest import raw_experiment
@@ -40,8 +42,15 @@ def test_where_there_is_a_gpu_models_see_it_in_workers_too(monkeypatch):
 
 def test_ray_is_never_left_to_find_a_cluster():
     local, other = (engine(kind="ray", address=address).runner().init_kwargs for address in ("local", "auto"))
-    assert (local["address"], local["_node_ip_address"]) == ("local", "127.0.0.1")
-    assert other["address"] == "auto" and "_node_ip_address" not in other
+    assert local["address"] == "local" and other["address"] == "auto"
+
+
+def test_a_cluster_of_our_own_binds_to_the_loopback(monkeypatch):
+    monkeypatch.delenv(LOOPBACK, raising=False)
+    arguments("auto")
+    assert LOOPBACK not in os.environ
+    arguments("local")
+    assert os.environ[LOOPBACK] == "0"
 
 
 @pytest.mark.parametrize("raw, said", [
@@ -74,7 +83,7 @@ def test_workers_are_told_places_and_switches_but_nothing_secret():
     given = {"EVERGREEN_HOME": "/h", "RAY_USAGE_STATS_ENABLED": "0", "EVERGREEN_CAPTIONS_API_KEY": "k", "PATH": "/bin",
              "EVERGREEN_CATALOG": "postgres://me:word@db/lake", "PREFECT_API_URL": "http://127.0.0.1:1/api",
              "AWS_SECRET_ACCESS_KEY": "s"}  # fmt: skip
-    assert set(environment_for_workers(given)) == {"EVERGREEN_HOME", "RAY_USAGE_STATS_ENABLED", "PREFECT_API_URL"}
+    assert set(told_to_workers(given)) == {"EVERGREEN_HOME", "RAY_USAGE_STATS_ENABLED", "PREFECT_API_URL"}
 
 
 def test_a_flow_submits_to_the_engine_of_its_configuration(prefect_backend):
