@@ -49,6 +49,7 @@ bench: setup ## measure data, merging and evaluation against what they must beat
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/parallel_model.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/scale.py --millions 2
 
 docs: setup ## write the reference of experiment files anew, docs/reference
 	@$(BIN)/python -m flows.reference
