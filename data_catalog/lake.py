@@ -30,7 +30,11 @@ TURNS = 16  # subjects share so many rows: as many unlike writers can be at work
 ATTEMPTS = 8  # at least so many, however long they take
 SETTINGS = "EVERGREEN_CATALOG, EVERGREEN_CATALOG_DATA, or PGPASSWORD or the file that PGPASSFILE names"
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 3.0
-_CONFLICT = re.compile(r"transaction conflict|could not serialize|deadlock detected|duplicate key value", re.I)
+_CONFLICT = re.compile(
+    r"transaction conflict|could not serialize|deadlock detected|duplicate key value|"
+    r"relation \"ducklake_\w+\" already exists",  # two made the same lake at once
+    re.I,
+)
 _FINAL = re.compile(
     r"(database|role) \"[^\"]*\" does not exist|authentication failed|no password supplied|permission denied|"
     r"could not translate host name|DATA_PATH parameter|no pg_hba.conf entry",
