@@ -133,7 +133,8 @@ def test_the_flows_of_the_buttons_enter_a_decision_once_and_show_it(pets, monkey
         monkeypatch.setattr(promotion, view, lambda *_: None, raising=False)
     entry = promotion.promote("pets", 2, "good")
     assert "step 2: promoted by a person: good (entry 1)" in Artifact.get("verdict-pets").data
-    assert "| zero-shot retention | 0.480 | 0.500 | -0.020 |" in Artifact.get("verdict-pets").data
+    (row,) = (line for line in Artifact.get("verdict-pets").data.splitlines() if "zero-shot retention |" in line)
+    assert "| -0.020 |" in row and row.endswith("| 0.480 | 0.500 |")
     promotion.reject("pets", 1, "bad")
     back = promotion.rollback("pets", "complaints")
     assert (entry.number, back.returns_to, shown) == (1, 0, ["pets"] * 3)
