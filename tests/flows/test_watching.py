@@ -3,11 +3,14 @@
 import json
 import os
 import threading
+import time
+import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prefect import get_client
 
 from data_catalog.arrivals import Arrival
 from data_catalog.news import news_of
@@ -214,9 +217,9 @@ class TestAServer:
             return made[-1]
 
         yield make
-        for deployment in made:
-            request = urllib.request.Request(f"{url}/deployments/{deployment['id']}", method="DELETE")
-            urllib.request.urlopen(request).close()
+        with get_client(sync_client=True) as client:  # which asks a busy server again
+            for deployment in made:
+                client.delete_deployment(deployment["id"])
 
     def test_watchers_that_look_at_one_moment_get_one_run(self, inbox, url, deploy):
         deployment, waiting, runs = deploy("colours"), look(fed_by(inbox)), []
@@ -289,8 +292,15 @@ def post(url, path, body):
 
 
 def get(url, path):
-    with urllib.request.urlopen(f"{url}/{path}") as answer:
-        return json.load(answer)
+    for pause in (*handing_over.PAUSES, None):
+        try:
+            with urllib.request.urlopen(f"{url}/{path}") as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code not in handing_over.BUSY or pause is None:
+                raise
+            time.sleep(pause)
+    raise AssertionError("the last pause is None")
 
 
 def clock_ahead(monkeypatch, hours):
