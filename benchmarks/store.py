@@ -9,21 +9,19 @@ take turns; random bytes, which do not compress.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from data_catalog import remote_store, store, store_cache
 from data_catalog.places import store_root
+from data_catalog.processes import child, free_ports, wait_until_healthy
 from data_catalog.store_files import move_into_place, scratch_file
 
 PATIENCE_SECONDS = 60
@@ -37,12 +35,8 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="evergreen-store-") as folder:
         os.environ["EVERGREEN_HOME"] = folder
-        server = start_server(Path(folder))
-        try:
+        with serving(Path(folder)):
             measure(asked.files, asked.megabytes, asked.repeats)
-        finally:
-            server.terminate()
-            server.wait(10)
 
 
 def measure(files: int, megabytes: int, repeats: int) -> None:
@@ -114,29 +108,19 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def start_server(folder: Path) -> subprocess.Popen:
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[None]:
     """An S3 server on a free port of the loopback, with a bucket, and the environment that leads there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = str(Path(sys.executable).with_name("moto_server"))
-    with open(folder / "moto.log", "w") as log:
-        server = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log)
-    os.environ |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "test",
-                   "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            urllib.request.urlopen(os.environ["AWS_ENDPOINT_URL"] + "/moto-api/", timeout=5).close()
-            break
-        except OSError as error:
-            if time.monotonic() > end or server.poll() is not None:
-                raise RuntimeError(f"moto_server did not start: {(folder / 'moto.log').read_text()[-500:]}") from error
-            time.sleep(0.2)
-    import fsspec
+    (port,) = free_ports("127.0.0.1")
+    url, log = f"http://127.0.0.1:{port}", folder / "moto.log"
+    os.environ |= {"AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+                   "AWS_DEFAULT_REGION": "us-east-1"}  # fmt: skip
+    with child(["moto.server", "-H", "127.0.0.1", "-p", str(port)], log) as process:
+        wait_until_healthy(f"{url}/moto-api/", process, log, PATIENCE_SECONDS)
+        import fsspec
 
-    fsspec.filesystem("s3").mkdir("bench")
-    return server
+        fsspec.filesystem("s3").mkdir("bench")
+        yield
 
 
 if __name__ == "__main__":

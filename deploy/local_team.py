@@ -12,20 +12,16 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from data_catalog.outage import Outage  # noqa: E402 needs the path
-from data_catalog.processes import end_with_parent  # noqa: E402
+from data_catalog.processes import child, free_ports, wait_until_healthy  # noqa: E402
 
 HOST, SECONDS = "127.0.0.1", 180
 POOLS = ("evergreen-gpu", "evergreen-cpu")
@@ -38,7 +34,7 @@ class Team:
 
     def __init__(self, folder: Path, object_storage: bool):
         self.folder, self.home = folder, folder / "home"
-        self.ports = dict(zip(("postgres", "s3", "prefect", "mlflow"), _free_ports(4), strict=True))
+        self.ports = dict(zip(("postgres", "s3", "prefect", "mlflow"), free_ports(HOST, 4), strict=True))
         # each says what it is, so that a search for it says where it leaked from
         names = ("superuser", *DATABASES, "login", "s3id", "s3key")
         self.secrets = {name: f"{name}SECRET{secrets.token_hex(8)}" for name in names}
@@ -175,35 +171,12 @@ def _running(made: Team, name: str, module: list[str], url: str | None = None,
              own: Mapping[str, str] | None = None, then=None) -> Iterator[None]:  # fmt: skip
     """`python -m module...` for the block, once `url` answers; what it says goes to a log called like it."""
     log = made.folder / f"{name}.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen([sys.executable, "-m", *module], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=output, env=os.environ | (own or {}), start_new_session=True,
-                                   preexec_fn=end_with_parent)  # fmt: skip
-    try:
+    with child(module, log, own, ROOT, patience=30) as process:
         if url:
-            _wait_for(url, process, log)
+            wait_until_healthy(url, process, log, SECONDS)
         if then:
             then()
         yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise Outage(f"a server ended with code {process.returncode}; the end of {log}:\n{log.read_text()[-2000:]}")
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        time.sleep(0.1)
-    raise Outage(f"no answer at {url} within {SECONDS} s; the end of {log}:\n{log.read_text()[-2000:]}")
 
 
 def _as_postgres(name: str, *arguments: str) -> None:
@@ -249,14 +222,6 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def main() -> None:

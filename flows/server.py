@@ -22,7 +22,7 @@ from pathlib import Path
 
 from data_catalog.outage import Outage
 from data_catalog.places import home
-from data_catalog.processes import end_with_parent
+from data_catalog.processes import child, free_ports, wait_until_healthy
 from data_catalog.store_files import make_folder, write_atomically
 from flows.environment import configure
 from tasks.locks import exclusive, is_held
@@ -109,11 +109,11 @@ def _prefect_server(ui: bool, port: int, meanwhile: Callable[[], object] | None)
     url = f"http://{HOST}:{port}/api"
     command = ["prefect", "server", "start", "--host", HOST, "--port", str(port), "--ui" if ui else "--no-ui"]
     pages = {"PREFECT_SERVER_UI_API_URL": url}  # else they ask port 4200, whatever port they come from
-    with _child(command, _folder() / "server.log", pages) as process:
+    with child(command, _folder() / "server.log", pages) as process:
         importlib.import_module("prefect.flow_engine")  # 2 s that the server needs anyway
         if meanwhile:
             meanwhile()
-        _wait_until_healthy(f"{url}/health", process, _folder() / "server.log")
+        wait_until_healthy(f"{url}/health", process, _folder() / "server.log", START_SECONDS)
         if ui:
             write_atomically(_advertisement(), json.dumps({"url": url, "pid": process.pid}).encode())
         try:
@@ -129,28 +129,9 @@ def _mlflow_server(port: int) -> Iterator[subprocess.Popen]:
     command = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
                "--backend-store-uri", os.environ["MLFLOW_TRACKING_URI"],
                "--default-artifact-root", (home() / "mlartifacts").as_uri()]  # fmt: skip
-    with _child(command, log) as process:
-        _wait_until_healthy(f"http://{HOST}:{port}/health", process, log)
+    with child(command, log) as process:
+        wait_until_healthy(f"http://{HOST}:{port}/health", process, log, START_SECONDS)
         yield process
-
-
-@contextlib.contextmanager
-def _child(module: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen]:
-    """`python -m module...` until the end of the block; in its own session, so that Ctrl-C does not reach it first."""
-    make_folder(log.parent)
-    with log.open("ab") as output:
-        process = subprocess.Popen([sys.executable, "-m", *module], stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=output, start_new_session=True, preexec_fn=end_with_parent,
-                                   env=os.environ | (environment or {}))  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 @contextlib.contextmanager
@@ -224,21 +205,6 @@ def _in_state(types: list[str]) -> dict:
     return {"state": {"type": {"any_": types}}}
 
 
-def _wait_until_healthy(url: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise Outage(
-                f"the server ended with code {process.returncode} before it answered; "
-                f"the end of {log}:\n{log.read_text()[-1500:]}"
-            )
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        time.sleep(0.05)
-    raise Outage(f"the server did not answer at {url} within {START_SECONDS} s; see {log}, and run the command again")
-
-
 def _get(url: str) -> dict:
     with urllib.request.urlopen(url, timeout=5) as answer:
         return json.load(answer)
@@ -263,9 +229,7 @@ def _require_free(port: int, option: str) -> None:
 
 
 def _any_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    return free_ports(HOST)[0]
 
 
 def _folder() -> Path:

@@ -7,7 +7,6 @@ whose processes died or hang ends with an error that is worth another try, and t
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pydantic import Field
 
 from data_catalog.disk import DiskFull
 from data_catalog.outage import Outage
-from data_catalog.processes import end_with_parent
+from data_catalog.processes import end_with_parent, free_ports, stop
 from data_catalog.refs import Spec
 from data_catalog.store import MissingArtifact
 from data_catalog.stream import StepPlan
@@ -128,7 +127,7 @@ class Torchrun(Spec):
                 "submit the flow with sbatch, or train on a Ray cluster (`kind: ray`)"
             )
         srun = ["srun", f"--nodes={self.nodes}", f"--ntasks={self.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit"]
-        where = f"--rdzv-endpoint={socket.gethostname()}:{_free_port()}"
+        where = f"--rdzv-endpoint={socket.gethostname()}:{free_ports('')[0]}"
         return [*srun, *torchrun, f"--nnodes={self.nodes}", "--rdzv-backend=c10d", where,
                 f"--rdzv-id={os.environ['SLURM_JOB_ID']}"]  # fmt: skip
 
@@ -198,7 +197,8 @@ def _supervise(command: list[str], progress: Progress | None, environment: Mappi
                 last = [*last, line.rstrip()][-LINES:]
         process.wait()
     finally:
-        _stop(process)
+        stop(process, STOP_SECONDS)  # the launcher passes it on
+        process.stdout.close()
     if process.returncode:
         raise told.error or LaunchFailed(
             f"the training processes ended with code {process.returncode}: one died, or waited too long for another; "
@@ -221,21 +221,3 @@ def _expert(told: Told) -> "Expert":
     from models.train import Expert
 
     return Expert.model_validate(told.expert)
-
-
-def _stop(process: subprocess.Popen) -> None:
-    """Let processes that still run store where they are, and end them."""
-    if process.poll() is None:
-        process.terminate()  # the launcher passes it on
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    process.stdout.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]

@@ -14,12 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+from data_catalog.processes import child, free_ports, wait_until_healthy  # noqa: E402
 from tests.flows.living_streams import put, written  # noqa: E402
 
 RUN = """
@@ -182,8 +183,7 @@ def catalog_held(life: Life, undisturbed: list[str]) -> None:
 def server_restarted(life: Life, undisturbed: list[str]) -> None:
     """The Prefect server stops in the middle of the step and comes back: a re-run makes it at the latest."""
     home = life.home_after_first("server")
-    with free_port() as port:
-        pass
+    (port,) = free_ports("127.0.0.1")
     with serving(home, port) as url:
         process = life.start(home, PREFECT_API_URL=url)
         process.stdout.readline()
@@ -249,56 +249,18 @@ def holding(catalog: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def free_port() -> Iterator[int]:
-    """A port that nobody listens on."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        yield probe.getsockname()[1]
-
-
-@contextlib.contextmanager
 def serving(home: Path, port: int) -> Iterator[str]:
     """A Prefect server of its own for the block."""
-    import urllib.request
-
     from flows.environment import configure
 
     with living_in(home):
         configure()
         environment = os.environ | {"PREFECT_HOME": str(home / "prefect")}
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--no-ui",
-    ]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/api"
-    try:
-        wait_until(lambda: urllib.request.urlopen(f"{url}/health", timeout=5).status == 200)
+    url, log = f"http://127.0.0.1:{port}/api", home / "server.log"
+    server = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    with child(server, log, environment, patience=60) as process:
+        wait_until_healthy(f"{url}/health", process, log, 120)
         yield url
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
-    """Ask again and again; raises AssertionError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if is_so():
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"not so within {seconds} s")
 
 
 if __name__ == "__main__":

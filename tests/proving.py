@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from data_catalog.processes import stop
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -26,8 +28,4 @@ def worker(pool: str) -> Iterator[None]:
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        stop(process, 30)
