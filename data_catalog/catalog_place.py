@@ -7,11 +7,11 @@ from pathlib import Path
 from data_catalog.files import absolute, is_url
 from data_catalog.object_storage import checked_url
 from data_catalog.places import home
+from data_catalog.redaction import has_password
 from data_catalog.refs import Spec
 
 LAKE = "ducklake:"
 POSTGRES = "postgres:"
-_SECRET = re.compile(r"password\s*=|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
 
 
 class Lake(Spec):
@@ -63,7 +63,7 @@ def parsed(text: str, data: str | None = None) -> Place:
 
 
 def _refuse_secrets(index: str) -> None:
-    if _SECRET.search(index):
+    if has_password(index) or re.search(r"password\s*=", index, re.IGNORECASE):
         raise ValueError(
             "EVERGREEN_CATALOG holds a password: write it without, and give the password in PGPASSWORD, in ~/.pgpass, "
             "or in the file that PGPASSFILE names"

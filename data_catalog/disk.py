@@ -64,8 +64,12 @@ def require_room(needed: int, left_after: int, folder: Path, what: str) -> None:
 
 def free_bytes(folder: Path) -> int:
     """What this user may still write where `folder` is or will be."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def nearest(folder: Path) -> Path:
+    """The folder, or the one above it that there is."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def reserve() -> int:

@@ -2,6 +2,13 @@
 
 import re
 
+_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")
+
+
+def has_password(text: str) -> bool:
+    """Whether a URL in a text has a user with a password."""
+    return _PASSWORD.search(text) is not None
+
 
 def shown(text: str) -> str:
     """A text whose URLs have neither user nor password, and no query, which may be a signature; no `password=`."""

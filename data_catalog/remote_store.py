@@ -17,7 +17,7 @@ from data_catalog import store_cache
 from data_catalog.file_stats import FileStat
 from data_catalog.object_storage import PART, ObjectStorage, storage_at
 from data_catalog.places import store_root, store_url
-from data_catalog.store_files import move_into_place, scratch_file, write_atomically
+from data_catalog.store_files import digest_of_content, move_into_place, scratch_file, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def fetch(there: ObjectStorage, digest: str, path: Path) -> str | None:
             with scratch_file(store_root(), "fetched") as scratch:
                 if not there.fetch(key_of(digest), scratch):
                     return "is not in"
-                if (found := store_cache.digest_of(scratch)) == digest:
+                if (found := digest_of_content(scratch)) == digest:
                     size = scratch.stat().st_size
                     move_into_place(scratch, path)
                     store_cache.grown(size)
@@ -151,6 +151,6 @@ def _locks(process: int) -> dict[str, threading.Lock]:
 def _set_aside(there: ObjectStorage, digest: str) -> None:
     """Free the name of a damaged artifact; its bytes stay, to be looked at."""
     with scratch_file(store_root(), "damaged") as scratch:
-        if there.fetch(key_of(digest), scratch) and store_cache.digest_of(scratch) != digest:
+        if there.fetch(key_of(digest), scratch) and digest_of_content(scratch) != digest:
             there.replace_from(f"damaged/{digest[7:]}", scratch)
             there.delete([key_of(digest)])

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from data_catalog import presence, remote_store, store_cache, trash
 from data_catalog.object_storage import ObjectStorage
 from data_catalog.places import store_root, store_url
-from data_catalog.store_files import move_into_place, scratch_file, write_atomically
+from data_catalog.store_files import digest_of_content, move_into_place, scratch_file, write_atomically
 
 
 class MissingArtifact(LookupError):
@@ -251,5 +251,4 @@ def _is_there(path: Path) -> bool:
 
 @lru_cache(maxsize=65536)
 def _digest_of_file(path: str, mtime_ns: int, size: int, inode: int) -> str:
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return digest_of_content(Path(path))

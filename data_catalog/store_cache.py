@@ -5,7 +5,6 @@ again. A file that is deleted while a process has it open or mapped lives on for
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import threading
@@ -22,12 +21,6 @@ log = logging.getLogger(__name__)
 SIZE = "50 GB"  # unless EVERGREEN_STORE_CACHE_SIZE says otherwise
 AT_WORK_SECONDS, BRIEFLY = 3600.0, 60.0  # how long what was used stays for sure, beside runs and without any
 LEFT = 0.9  # of the size, after something had to go
-
-
-def digest_of(path: Path) -> str:
-    """The digest of a file that was just written."""
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def used(path: Path) -> None:

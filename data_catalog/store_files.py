@@ -1,6 +1,7 @@
 """Atomic files: a reader sees the whole new file or none of it, also after a crash."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -43,6 +44,12 @@ def write_atomically(target: Path, data: bytes) -> None:
     """Replace `target` by `data` in one step."""
     with replacing(target) as temporary:
         temporary.write_bytes(data)
+
+
+def digest_of_content(path: Path) -> str:
+    """The digest of a file, which is read whole."""
+    with open(path, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def make_folder(folder: Path) -> None:

@@ -10,6 +10,10 @@ from flows.cli_common import Json, print_json
 app = typer.Typer()
 catalog_app = typer.Typer(help="The catalog: ask it in SQL, make it again from the store.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+OtherPlace = Annotated[
+    str, typer.Argument(metavar="PLACE", help="A DuckDB file, or a DuckLake as EVERGREEN_CATALOG would name it.")
+]
+OtherData = Annotated[str | None, typer.Option(help="Where a DuckLake's files lie: a folder or s3:// URL.")]
 
 
 @app.command()
@@ -112,11 +116,7 @@ def rebuild_catalog(json_output: Json = False) -> None:
 
 
 @catalog_app.command("export")
-def export_catalog(
-    place: Annotated[str, typer.Argument(help="A DuckDB file, or a DuckLake as EVERGREEN_CATALOG would name it.")],
-    data: Annotated[str | None, typer.Option(help="Where a DuckLake's files lie: a folder or s3:// URL.")] = None,
-    json_output: Json = False,
-) -> None:
+def export_catalog(place: OtherPlace, data: OtherData = None, json_output: Json = False) -> None:
     """Copy the whole catalog to another place, which must be empty or hold the same; checksums are compared.
 
     Example: evergreen catalog export backup.duckdb
@@ -128,11 +128,7 @@ def export_catalog(
 
 
 @catalog_app.command("import")
-def import_catalog(
-    place: Annotated[str, typer.Argument(help="A DuckDB file, or a DuckLake as EVERGREEN_CATALOG would name it.")],
-    data: Annotated[str | None, typer.Option(help="Where a DuckLake's files lie: a folder or s3:// URL.")] = None,
-    json_output: Json = False,
-) -> None:
+def import_catalog(place: OtherPlace, data: OtherData = None, json_output: Json = False) -> None:
     """Copy a whole catalog from another place to this one, which must be empty or hold the same.
 
     Example: evergreen catalog import var/catalog.duckdb

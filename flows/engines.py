@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from data_catalog.redaction import has_password
 from data_catalog.refs import Spec
 from flows.environment import PATIENCE, QUIET, SILENT
-from models.ray_cluster import PASSWORD, arguments, environment_for_workers
+from models.ray_cluster import arguments, environment_for_workers
 
 if TYPE_CHECKING:
     from prefect.task_runners import TaskRunner
@@ -109,7 +110,7 @@ class Ray(Spec):
             raise ValueError(f"`gpus` has {odd}, expected a share of one GPU, at most 1, or a whole number of them")
         if too_much := {stage: count for stage, count in self.cpus.items() if self.workers and count > self.workers}:
             raise ValueError(f"`cpus` has {too_much}, but `workers` is {self.workers}: such a stage never starts")
-        if PASSWORD.search(self.address):
+        if has_password(self.address):
             raise ValueError("`address` has a password in it; Ray reads its token from RAY_AUTH_TOKEN_PATH")
         return self
 

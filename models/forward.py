@@ -14,7 +14,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 def features_of(model: nn.Module, batch: Minibatch, precision: str) -> Features:
     """The features of a whole batch, with gradient wherever the towers train."""
-    image, text = batch.ranks.everywhere(*embed(model, batch.images, batch.tokens, precision))
+    image, text = batch.ranks.everywhere(*embed_by(model, batch.images, batch.tokens, precision))
     return with_temperature(model, image, text)
 
 
@@ -35,6 +35,12 @@ def embed(
     image = _in_parts(images, part, lambda rows: _image(model, rows, precision))
     text = _in_parts(tokens, part, lambda rows: _text(model, rows, precision))
     return image, text
+
+
+def embed_by(model: nn.Module, images: Tensor, tokens: Tensor, precision: str) -> tuple[Tensor, Tensor]:
+    """`embed`, of a model that may be in shards (`models.sharding`)."""
+    function = getattr(model, "embed_sharded", None)
+    return embed(model, images, tokens, precision) if function is None else function(images, tokens, precision)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:

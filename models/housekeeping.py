@@ -217,12 +217,12 @@ def _must_be_there(path: Path) -> set[str]:
 def _counted(staying: dict[str, str]) -> tuple[Staying, ...]:
     sums: dict[str, list[int]] = {}
     for digest, why in staying.items():
-        if store.stat_of(digest) is not None:
+        if (found := store.stat_of(digest)) is not None:
             count = sums.setdefault(why, [0, 0])
             count[0] += 1
-            count[1] += _size_of(digest)
-    found = [Staying(why=why, count=count, size=size) for why, (count, size) in sums.items()]
-    return tuple(sorted(found, key=lambda group: -group.size))
+            count[1] += found.size
+    groups = [Staying(why=why, count=count, size=size) for why, (count, size) in sums.items()]
+    return tuple(sorted(groups, key=lambda group: -group.size))
 
 
 def _size_of(digest: str) -> int:

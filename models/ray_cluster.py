@@ -7,13 +7,14 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from data_catalog.redaction import has_password
+
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # read by Ray as it is imported; 0: it binds to 127.0.0.1, which no
 # argument of its own achieves
 OWN = {
     "include_dashboard": False,
     "object_store_memory": 128 * 2**20,  # only references pass through it
 }
-PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]*@")  # in a URL
 _SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$")  # in a name
 
 
@@ -48,5 +49,5 @@ def environment_for_workers(given: Mapping[str, str] = os.environ, also: Collect
     return {
         name: value
         for name, value in given.items()
-        if (name.startswith("EVERGREEN_") or name in also) and not _SECRET.search(name) and not PASSWORD.search(value)
+        if (name.startswith("EVERGREEN_") or name in also) and not _SECRET.search(name) and not has_password(value)
     }

@@ -56,11 +56,6 @@ def shard(model: nn.Module) -> nn.Module:
     return model
 
 
-def embed_by(model: nn.Module, *given: Any) -> tuple[Tensor, Tensor]:
-    """`models.forward.embed`, of a model that may be in shards."""
-    return model.embed_sharded(*given) if hasattr(model, "embed_sharded") else embed(model, *given)
-
-
 def whole(value: Any) -> Any:
     """Nested mappings and lists with every tensor whole, on the host where it was in shards; all processes call it."""
     if is_cut(value):

@@ -7,19 +7,19 @@ import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models import clip, sharding
-from models.forward import parts_of, with_temperature
+from models.forward import embed_by, features_of, parts_of, with_temperature
 from models.losses import contrastive_loss
 from models.minibatch import Features, Minibatch
 from models.parallel import ALONE, GradientMean, Ranks
 from models.parameter_groups import parameter_groups
-from models.sharding import embed_by, is_cut
+from models.sharding import is_cut
 from models.updates import UpdateSpec
 from models.updates.carried import Carried, Given, Moment, Tensors, clones, trained
 from models.updates.finetune import Finetune
@@ -43,7 +43,7 @@ class Training:
     # of what is not in shards, whose gradients FSDP averages
     gradient_mean: GradientMean = field(default_factory=lambda: GradientMean(ALONE, ()))
 
-    @property
+    @cached_property
     def is_sharded(self) -> bool:
         """Whether no process has the whole model."""
         return any(map(is_cut, self.parameters))
@@ -147,9 +147,9 @@ def contrast(spec: UpdateSpec, ranks: Ranks = ALONE):
 
 
 def _whole(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:
-    image, text = run.ranks.everywhere(*embed_by(run.model, batch.images, batch.tokens, run.spec.precision))
+    features = features_of(run.model, batch, run.spec.precision)
     with run.gradient_mean.of_this_pass():
-        return _backward(run, with_temperature(run.model, image, text), batch)
+        return _backward(run, features, batch)
 
 
 def _in_parts(run: Training, batch: Minibatch) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,13 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from data_catalog import disk, places
+from data_catalog.catalog_place import LAKE
 from data_catalog.files import is_url
 from data_catalog.outage import CatalogInUse, Outage
 from flows.doctor.answers import SECONDS, ask, same_clock
@@ -20,7 +20,6 @@ STATES = 3  # of an unfinished update that lie beside each other
 TIMES = 3  # what a state takes of its weights: they and two moments of AdamW
 LEFT = 3  # what a step leaves: the expert, its merge, what the method remembers
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
-LAKE = "ducklake:"  # a catalog that is no file
 WAIT = "EVERGREEN_CATALOG_WAIT_SECONDS"
 
 
@@ -37,7 +36,7 @@ def folders(asked: Asked) -> Iterator[Finding]:
 
 def locks(asked: Asked) -> Iterator[Finding]:
     """Whether file locks of the home exclude others: runs, the catalog and housekeeping rely on them."""
-    folder = _there(places.home())
+    folder = disk.nearest(places.home())
     if not os.access(folder, os.W_OK):
         return  # which `folders` tells
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file, open(file.name) as other:
@@ -132,7 +131,7 @@ def storage_clock(asked: Asked) -> Iterator[Finding]:
 
 def _folder(name: str, variable: str, folder: Path) -> Iterator[Finding]:
     """A folder in which a file can be made, renamed and deleted; one that is not there yet is not made."""
-    there = _there(folder)
+    there = disk.nearest(folder)
     try:
         with tempfile.NamedTemporaryFile(dir=there, prefix=".doctor-", delete=False) as file:
             file.write(b"x")
@@ -143,15 +142,10 @@ def _folder(name: str, variable: str, folder: Path) -> Iterator[Finding]:
         yield fail(name, f"{there}: {error.strerror}", "a folder that this user can write to",
                    f"give it to this user, or set {variable} to another")  # fmt: skip
         return
-    free = shutil.disk_usage(there).free
+    free = disk.free_bytes(there)
     yield ok(name, f"{folder}, {disk.spoken(free)} free" + ("" if there == folder else "; made at the first use"))
     if abs(written - time.time()) > 2:
         yield from same_clock(f"clock of the file system of {name}", written - time.time())
-
-
-def _there(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def _object_storage(name: str, variable: str, url: str) -> Iterator[Finding]:

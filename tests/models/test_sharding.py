@@ -5,8 +5,9 @@ import torch
 import torch.distributed as dist
 
 from models import clip
+from models.forward import embed_by
 from models.sharding import clip as clip_norm
-from models.sharding import embed_by, is_cut, restore_model, restore_optimizer, shard, whole
+from models.sharding import is_cut, restore_model, restore_optimizer, shard, whole
 
 
 @pytest.fixture
