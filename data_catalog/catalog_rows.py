@@ -92,13 +92,17 @@ def add_duplicates(db: Connection, groups: DuplicateGroups) -> None:
 def replace_stream(db: Connection, recorded: RecordedStream) -> None:
     """The members of a stream, its trained steps with what they drew, and the descent of their checkpoints."""
     name, plan = recorded.name, recorded.plan
-    members = stream.samples_of(plan)
     _clear(db, name, "stream", "stream_members", "steps", "exclusions")
     _clear(db, name, "name", "streams")
     db.execute(
         "INSERT INTO streams VALUES (?, ?, ?, ?)", [name, plan.digest, len(plan.steps), plan.pretraining_samples]
     )
-    _insert(db, "INSERT INTO stream_members SELECT ?, step, sample FROM rows", members, [name])
+    for dataset in stream.datasets_of(plan):  # one at a time: DuckDB joins inside its own memory limit
+        db.execute(
+            "INSERT INTO stream_members SELECT ?, plan.step, its.id FROM read_parquet(?) plan JOIN "
+            "read_parquet(?, file_row_number => true) its ON plan.row = its.file_row_number WHERE plan.dataset = ?",
+            [name, _file(plan.digest), _file(dataset.digest), dataset.name],
+        )
     for removed in recorded.exclusions:
         db.execute(
             "INSERT INTO exclusions SELECT ?, ?, ?, sample, reason FROM read_parquet(?)",

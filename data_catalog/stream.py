@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from data_catalog import registry, store
@@ -134,6 +135,11 @@ def compose_stream(
             for some, count in zip(exclusions, named, strict=True)
         ),
     )
+
+
+def datasets_of(plan: StreamPlan) -> tuple[DatasetRef, ...]:
+    """The sample tables whose rows a stored plan counts, by name."""
+    return Sources.described_by(pq.read_schema(store.locate(plan.digest)).metadata[b"evergreen"]).datasets
 
 
 def samples_of(plan: StreamPlan) -> pa.Table:
