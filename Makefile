@@ -4,10 +4,10 @@ PYTHON ?= python3
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 
-.PHONY: help setup demo test prove team bench docs lint ui lock clean
+.PHONY: help setup demo test prove team team-demo bench docs lint ui lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: .venv/.ready ## create or update .venv (quick when nothing changed)
 
@@ -37,6 +37,9 @@ prove: setup ## deployments, arrivals, faults, a team's servers, launches, Ray a
 
 team: setup ## PostgreSQL, S3, Prefect, MLflow and workers on this machine until Ctrl-C
 	@$(BIN)/python deploy/local_team.py
+
+team-demo: setup ## the demo on all of that and a local Ray; compares checkpoints, scores and catalog with an embedded run
+	@$(BIN)/python tests/prove_team.py --full
 
 bench: setup ## measure data, merging and evaluation against what they must beat (40 minutes, 14 GB of scratch space)
 	$(BIN)/python benchmarks/compose_stream.py

@@ -20,34 +20,40 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from data_catalog.outage import Outage  # noqa: E402 needs the path
+from data_catalog.catalog_place import Lake, place  # noqa: E402 needs the path
+from data_catalog.lake import connected  # noqa: E402
+from data_catalog.outage import Outage  # noqa: E402
 from data_catalog.processes import child, free_ports, wait_until_healthy  # noqa: E402
 
 HOST, SECONDS = "127.0.0.1", 180
 POOLS = ("evergreen-gpu", "evergreen-cpu")
 BUCKETS = ("mlflow", "evergreen")
-DATABASES = ("prefect", "mlflow")  # each with a role of its name that owns it
+DATABASES = ("prefect", "mlflow", "lake")  # each with a role of its name that owns it
 
 
 class Team:
     """A running installation: its addresses, its secrets, and the environment that clients of it have."""
 
-    def __init__(self, folder: Path, object_storage: bool):
+    def __init__(self, folder: Path, object_storage: bool, lake: bool = False):
         self.folder, self.home = folder, folder / "home"
         self.ports = dict(zip(("postgres", "s3", "prefect", "mlflow"), free_ports(HOST, 4), strict=True))
         # each says what it is, so that a search for it says where it leaked from
         names = ("superuser", *DATABASES, "login", "s3id", "s3key")
         self.secrets = {name: f"{name}SECRET{secrets.token_hex(8)}" for name in names}
         self.prefect, self.mlflow = f"http://{HOST}:{self.ports['prefect']}", f"http://{HOST}:{self.ports['mlflow']}"
-        self.environment = self._environment(object_storage)
+        self.environment = self._environment(object_storage, lake)
 
     def database(self, name: str, scheme: str = "postgresql") -> str:
         """The URL of one of the databases, with its password."""
         return f"{scheme}://{name}:{self.secrets[name]}@{HOST}:{self.ports['postgres']}/{name}"
 
-    def _environment(self, object_storage: bool) -> dict[str, str]:
+    def _environment(self, object_storage: bool, lake: bool) -> dict[str, str]:
         storage = f"http://{HOST}:{self.ports['s3']}"
         places = {"EVERGREEN_STORE": "s3://evergreen/store"} if object_storage else {}
+        if lake:
+            index = f"ducklake:postgres:dbname=lake host={HOST} port={self.ports['postgres']} user=lake"
+            places |= {"EVERGREEN_CATALOG": index, "EVERGREEN_CATALOG_DATA": "s3://evergreen/lake",
+                       "PGPASSWORD": self.secrets["lake"]}  # fmt: skip
         return places | {
             "EVERGREEN_HOME": str(self.home), "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_API_URL": f"{self.prefect}/api", "PREFECT_API_AUTH_STRING": f"evergreen:{self.secrets['login']}",
@@ -58,16 +64,19 @@ class Team:
 
 
 @contextlib.contextmanager
-def team(folder: Path, object_storage: bool = False) -> Iterator[Team]:
+def team(folder: Path, object_storage: bool = False, lake: bool = False) -> Iterator[Team]:
     """The whole installation for the block, its logs and its home in `folder`.
 
-    `object_storage`: whether the store is a bucket too, not a folder of the home. Raises Outage where a part does not
-    start, ValueError where a package is missing.
+    `object_storage`: whether the store is a bucket too, not a folder of the home; `lake`: whether the catalog is a
+    DuckLake, not a file. Raises Outage where a part does not start, ValueError where a package is missing.
     """
-    made = Team(folder, object_storage)
+    made = Team(folder, object_storage, lake)
     made.home.mkdir(parents=True)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_environment(made.environment))  # of this process and of all that it starts
+        if isinstance(where := place(), Lake):
+            with connected(where):
+                pass  # before a minute of starting: whether DuckDB here has the extensions
         stack.enter_context(postgres(made))
         stack.enter_context(_s3(made))
         stack.enter_context(_prefect(made))
@@ -229,12 +238,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configs", nargs="*", type=Path, help="experiments and living streams that are deployed too")
     parser.add_argument("--object-storage", action="store_true", help="keep the store in a bucket, not in a folder")
+    parser.add_argument("--lake", action="store_true", help="keep the catalog in PostgreSQL and a bucket: a DuckLake")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="evergreen-team-"))
         print(f"starting, which takes a minute; logs in {folder}", flush=True)
-        made = stack.enter_context(team(Path(folder), options.object_storage))
+        made = stack.enter_context(team(Path(folder), options.object_storage, options.lake))
         stack.enter_context(workers(made, *options.configs))
         print(about(made), flush=True)
         signal.pause()

@@ -1,13 +1,14 @@
 """The environment of our processes: everything in one home, nothing sent anywhere; set before prefect is imported."""
 
 import os
+import re
 from pathlib import Path
 
 from data_catalog.files import absolute
 from data_catalog.places import home
 from data_catalog.store_files import make_folder
 
-LAKE = "ducklake:"  # a catalog that is no path
+LAKE = re.compile("(ducklake:)?(.*)", re.DOTALL)  # a catalog that is no file; what follows may be the path of one
 SILENT = {  # who would otherwise call out
     "DO_NOT_TRACK": "true",  # Prefect's SDK; MLflow honours only the literal `true`
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -44,9 +45,12 @@ def open_home() -> None:
 
 def configure() -> None:
     """Fill the gaps of the environment; what the user has set stays. Costs nothing: no import, no file."""
+    for name in [name for name, value in os.environ.items() if name.startswith("EVERGREEN_") and not value]:
+        del os.environ[name]  # as templates leave what nobody fills in
     for name in ("EVERGREEN_STORE", "EVERGREEN_CATALOG", "EVERGREEN_CATALOG_DATA", "EVERGREEN_RESULTS"):
-        if name in os.environ and "://" not in os.environ[name] and not os.environ[name].startswith(LAKE):
-            os.environ[name] = absolute(os.environ[name])  # a child process may run in another folder
+        kind, path = LAKE.fullmatch(os.environ.get(name, "")).groups()
+        if path and (":" if kind else "://") not in path:
+            os.environ[name] = (kind or "") + absolute(path)  # a child process may run in another folder
     os.environ["EVERGREEN_HOME"] = str(home())
     places = {"PREFECT_HOME": str(home() / "prefect"), "MLFLOW_TRACKING_URI": f"sqlite:///{home() / 'mlflow.db'}"}
     for name, value in (places | SILENT | RECORDING | QUIET | PATIENCE).items():

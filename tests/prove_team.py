@@ -1,8 +1,9 @@
 """Proves a team's installation: all servers start on this machine, the flows run on them, and nothing else comes of it.
 
-Digests and scores equal those of embedded runs, also when PostgreSQL restarts in the middle of an update; and no
-password is anywhere in what was written. Run it with `make prove`; `--full` lives the real demo, `--object-storage`
-keeps the store in a bucket. It leaves nothing behind.
+PostgreSQL, a test server of S3 with the store in it, Prefect with its workers, MLflow, and a local Ray for the long
+stages. Digests, scores and the catalog's rows equal those of embedded runs, also when PostgreSQL restarts in the middle
+of an update; and no password is anywhere in what was written. `make team-demo` lives the whole demo on it, `make prove`
+a small stream. It leaves nothing behind.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from tests.proving import command  # noqa: E402
 STREAM = "colours"
 ITERATIONS = 150  # of an update: long enough to restart a database in its middle
 SAVING = {"EVERGREEN_SAVE_ITERATIONS": "20"}  # the states of an update tell that it is in its middle
+TABLES = ("datasets", "concepts", "samples", "captions", "streams", "stream_members", "steps", "step_draws",
+          "checkpoint_parents")  # fmt: skip
 UNSETTLED = 2.1  # seconds within which a file's time of change is not trusted
 
 
@@ -36,8 +39,8 @@ def main() -> None:
     """Live embedded and on the team's servers, compare, search; an assertion says what did not hold."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="the demo as it is, not at a hundredth of its size")
-    parser.add_argument("--ray", action="store_true", help="let the team's long stages run on a local Ray")
-    parser.add_argument("--object-storage", action="store_true", help="keep the store in a bucket")
+    parser.add_argument("--plain", action="store_true", help="a store in a folder, all stages on threads")
+    parser.add_argument("--lake", action="store_true", help="the catalog as a DuckLake; needs evergreen[ducklake]")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # PostgreSQL is no child of ours
     with tempfile.TemporaryDirectory(prefix="evergreen-prove-team-") as folder:
@@ -59,23 +62,25 @@ def prove(folder: Path, options: argparse.Namespace) -> None:
         say("embedded: the experiment, and the first step of the stream")
         alone = experiment(name)
     started = time.monotonic()
-    with team(folder / "team", options.object_storage) as made, telling_of_logs(made):
+    with team(folder / "team", not options.plain, options.lake) as made, telling_of_logs(made):
         os.environ |= SAVING
         say(f"PostgreSQL, S3, Prefect and MLflow started in {time.monotonic() - started:.0f} s")
         with workers(made, stream):
             examined()
-            completed("continual-pretrain/demo", "--param", f"config={on_ray(demo, folder) if options.ray else demo}")
+            completed("continual-pretrain/demo", "--param", f"config={demo if options.plain else on_ray(demo, folder)}")
             assert experiment(name) == alone, "other weights or scores than embedded"
             say(f"continual-pretrain: {sum(map(len, alone['recipes'].values()))} steps, as embedded: {short(alone)}")
             completed(f"living-stream/{STREAM}")
             put(inbox, 1)
             time.sleep(UNSETTLED)
             outcome = interrupted(made)
-            here = life()
+            here, entered = life(), rows()
         with embedded(folder / "embedded"):
             evergreen("live", str(stream))
             assert life() == here and len(here) == 2, "other weights or scores than embedded"
+            assert rows() == entered, f"other rows in the catalog than embedded: {rows()}, {entered}"
         say(f"living-stream with PostgreSQL restarted in its second update: {outcome}; {len(here)} steps as embedded")
+        say(f"catalog {made.environment.get('EVERGREEN_CATALOG', 'in a file')}: {len(entered)} tables as embedded")
         registered(made)
         nothing_leaked(made)
 
@@ -144,6 +149,14 @@ def life() -> list[tuple]:
     steps = [living.load_step(digest) for digest in living.finished(STREAM)]
     assert all(store.is_intact(step.candidate.digest) for step in steps)
     return [(step.candidate.digest, step.record.scores.model_dump(), step.verdict.outcome) for step in steps]
+
+
+def rows() -> dict[str, tuple]:
+    """What must be equal of the catalog: how many rows its tables have, and a checksum over them."""
+    from data_catalog import catalog
+
+    asked = "SELECT count(*) AS rows, CAST(bit_xor(hash(its)) AS VARCHAR) AS checksum FROM {} its"
+    return {table: tuple(catalog.query(asked.format(table))[0].values()) for table in TABLES}
 
 
 def examined() -> None:

@@ -97,3 +97,19 @@ def test_what_the_user_has_set_stays(monkeypatch):
     assert os.environ["PREFECT_LOGGING_LEVEL"] == "DEBUG" and Path(os.environ["EVERGREEN_STORE"]).is_absolute()
     assert os.environ["MLFLOW_TRACKING_URI"].startswith(f"sqlite:///{os.environ['EVERGREEN_HOME']}")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
+@pytest.mark.parametrize(
+    ("given", "becomes"),
+    [
+        ("", None),
+        ("a:b", "{here}/a:b"),
+        ("ducklake:lake", "ducklake:{here}/lake"),
+        ("ducklake:postgres:dbname=a", "ducklake:postgres:dbname=a"),
+    ],
+)
+def test_a_place_does_not_depend_on_where_a_child_runs_and_an_empty_one_is_none(given, becomes, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EVERGREEN_CATALOG", given)
+    configure()
+    assert os.environ.get("EVERGREEN_CATALOG") == (becomes and becomes.format(here=tmp_path))
