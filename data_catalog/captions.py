@@ -59,6 +59,10 @@ class Captioner(Spec):
         """Texts for rows of `samples` (schema SAMPLES); none where it has nothing to say."""
         raise NotImplementedError
 
+    def asked_together(self) -> int | None:
+        """Rows that it looks at in one go, if several processes are faster than one; None: one does it all."""
+        return None
+
     def wanted(self, samples: pa.Table) -> pa.ChunkedArray:
         """Which rows of a sample table it is asked about."""
         wanted = pc.is_valid(samples["id"])
@@ -84,6 +88,26 @@ class Template(Captioner):
         prompts = pa.array([known.prompt(name) for name in names.dictionary.to_pylist()], pa.string())
         origin = Origin(self.id(), prompt=known.prompt_template)
         return Written([Texts(self.kind, origin, rows, prompts.take(names.indices))], {})
+
+
+def cut(dataset: DatasetRef, captioner: Captioner, size: int) -> list[tuple[int, int]]:
+    """The images it is asked about in pieces of about `size`: the first of each and the one after; none if in one.
+
+    Pieces begin where a batch of the whole would, so that a model sees the same images together.
+    """
+    if (together := captioner.asked_together()) is None:
+        return []
+    samples = store.read_table(dataset.digest, ["id", "split", "default_caption", "synthetic_merged_caption"])
+    count, step = pc.sum(captioner.wanted(samples)).as_py() or 0, -(-size // together) * together
+    return [(start, min(start + step, count)) for start in range(0, count, step)] if count > step else []
+
+
+def caption_some(
+    dataset: DatasetRef, captioner: Captioner, start: int, stop: int, progress: Progress | None = None
+) -> None:
+    """Let `captioner` write about a piece of `cut`, for those who listen to what it answers."""
+    samples = store.read_table(dataset.digest)
+    captioner.write(facts(dataset), samples.filter(captioner.wanted(samples)).slice(start, stop - start), progress)
 
 
 def caption(dataset: DatasetRef, captioner: Captioner, progress: Progress | None = None) -> CaptionRef:

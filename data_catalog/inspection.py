@@ -114,8 +114,7 @@ class Inspector:
     def look(self, listing: "Listing") -> Look:
         """What the dataset holds: as recorded where nothing changed, else from metadata, memory and new bytes."""
         memory, fingerprint = Memory.of(self.source.name, listing.dataset), self.fingerprint(listing)
-        last = memory.last_look()
-        if last and last.fingerprint == fingerprint and last.is_settled and last.is_stored():
+        if last := last_at(memory, fingerprint):
             return last
         candidates = self.source.candidates(listing)
         rows = candidates.rows.combine_chunks()
@@ -154,14 +153,11 @@ class Inspector:
 
     def _outcomes(self, listing: "Listing", rows: pa.Table, memory: Memory) -> pa.Table:
         """What is known of the image of each row (schema OUTCOMES), read where nothing is known."""
-        blank = _blank(rows, listing, {name: self._is_trusted(stat) for name, stat in listing.files.items()})
+        blank = self._blank(listing, rows)
         if self.source.check == "index":
             return blank
         known = memory.outcomes().combine_chunks()
-        may_repeat = pc.starts_with(blank["version"], UNTRUSTED).combine_chunks()
-        at = pc.index_in(places_of(blank), value_set=places_of(known))
-        at = pc.if_else(pc.fill_null(may_repeat, True), pa.scalar(None, pa.int32()), at)
-        is_sound = blank["code"].is_null()
+        at, is_sound = _remembered(blank, known), blank["code"].is_null()
         unread = pc.and_(at.is_null(), is_sound)
         fresh = OUTCOMES.empty_table()
         if pc.any(unread).as_py():
@@ -175,12 +171,40 @@ class Inspector:
         choice[unread.to_numpy()] = rows.num_rows + known.num_rows + np.arange(fresh.num_rows)
         return pa.concat_tables([blank, known, fresh]).take(choice).combine_chunks()
 
+    def _blank(self, listing: "Listing", rows: pa.Table) -> pa.Table:
+        return _blank(rows, listing, {name: self._is_trusted(stat) for name, stat in listing.files.items()})
+
+    def unread(self, listing: "Listing") -> tuple[pa.Table, pa.Table, np.ndarray]:
+        """Every row of a dataset, what is known of it by a look at its file, and the places of those to be read.
+
+        Without those whose file is so new that it may still change unseen: they are read at the next look in any case.
+        """
+        rows = self.source.candidates(listing).rows.combine_chunks()
+        blank = self._blank(listing, rows)
+        known = Memory.of(self.source.name, listing.dataset).outcomes().combine_chunks()
+        settled = pc.invert(pc.fill_null(pc.starts_with(blank["version"], UNTRUSTED), True)).combine_chunks()
+        to_read = pc.and_(pc.and_(_remembered(blank, known).is_null(), blank["code"].is_null()), settled)
+        return rows, blank, np.flatnonzero(to_read.to_numpy())
+
     def _accepted(self, ids: pa.Array, outcomes: pa.Table) -> pa.ChunkedArray:
         is_sound = outcomes["code"].is_null()
         if not self.released:
             return is_sound
         may = pc.is_in(outcomes["code"], value_set=pa.array(RELEASABLE, pa.string()))
         return pc.or_(is_sound, pc.and_(may, pc.is_in(ids, value_set=pa.array(list(self.released), pa.string()))))
+
+
+def last_at(memory: Memory, fingerprint: str) -> Look | None:
+    """The latest look if it was at just this and need not be repeated."""
+    last = memory.last_look()
+    return last if last and last.fingerprint == fingerprint and last.is_settled and last.is_stored() else None
+
+
+def _remembered(blank: pa.Table, known: pa.Table) -> pa.Array:
+    """Which row of `known` tells of each image, null where none does or its file may have changed unseen."""
+    may_repeat = pc.starts_with(blank["version"], UNTRUSTED).combine_chunks()
+    at = pc.index_in(places_of(blank), value_set=places_of(known))
+    return pc.if_else(pc.fill_null(may_repeat, True), pa.scalar(None, pa.int32()), at)
 
 
 def _versions(listing: "Listing") -> str:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 Stage = Literal["ingest", "captions", "embeddings", "evaluation", "merge_search"]
 TASKS: dict[Stage, tuple[str, ...]] = {  # that leave the process of the flow: the others take milliseconds
-    "ingest": ("ingest_dataset",),
-    "captions": ("caption_dataset",),
-    "embeddings": ("embed_dataset", "score_captions", "score_concepts"),
+    "ingest": ("inspect_images", "ingest_dataset"),
+    "captions": ("caption_rows", "caption_dataset"),
+    "embeddings": ("embed_rows", "embed_dataset", "score_captions", "score_concepts"),
     "evaluation": ("evaluate_checkpoint", "evaluate_with_whole_sets", "evaluate_as_upstream"),
     "merge_search": ("evaluate_candidates",),
 }
@@ -59,6 +59,9 @@ class Ray(Spec):
         description="of one task of a stage, e.g. 0.5: two of them share one, and 0: it sees none; not "
         "named: 0.25 with `address: local` where there is one, but 0 at ingest, and 0 on a cluster",
     )
+    images: int = Field(
+        50_000, ge=1, description="of a dataset that one task of ingest, captions or embeddings takes; of more, several"
+    )
     retries: int = Field(3, ge=0, description="of a stage whose worker died")
     threads: int | None = Field(
         None, ge=1, description="of a model's operators in a worker, whose number decides the last bits of models "
@@ -74,7 +77,7 @@ class Ray(Spec):
             raise ValueError(
                 "`execution.stages` is ray, which is not installed here: install `evergreen[ray]`, or take threads"
             ) from error
-        return StageRunner(connection, self._options(), told_to_workers)
+        return StageRunner(connection, self._options(), told_to_workers, self.images)
 
     def _options(self) -> dict[str, dict[str, Any]]:
         """What Ray is asked for each task by name."""
@@ -128,6 +131,14 @@ def carried_out_by(engine: AnyEngine) -> Iterator[None]:
 
     with engine.runner() as runner, FlowRunContext.get().model_copy(update={"task_runner": runner}):
         yield
+
+
+def images_of_a_task() -> int | None:
+    """How many images one task takes of a dataset where others could take the rest; None: there are no others."""
+    from prefect.context import FlowRunContext
+
+    flow = FlowRunContext.get()
+    return getattr(flow.task_runner, "images", None) if flow else None
 
 
 def told_to_workers(given: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -13,13 +13,12 @@ from data_catalog.refs import Spec
 from data_catalog.registry import first_clash
 from data_catalog.shards import DatasetRef
 from data_catalog.sources import AnySource
-from flows import experiment
+from flows import experiment, pieces
 from flows.engines import carried_out_by
 from flows.environment import open_home
 from flows.experiment import ExecutionSpec, ExperimentConfig
 from models.captioning import AnyCaptioner
-from tasks.caption import caption_dataset
-from tasks.ingest import ingest_dataset, record_in_catalog, scan_source
+from tasks.ingest import ingest_dataset, record_in_catalog
 from tasks.journal import journal
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ def ingest_sources(
     """Every dataset of every source, indexed, captioned and in the catalog; `scored`: sources that need no captions."""
     if clash := first_clash(source.name for source in (*sources, *scored)):
         raise ValueError(f"sources {clash} have one name, upper and lower case aside; give each its own `name`")
-    found = [(raw, source) for source in (*sources, *scored) for raw in scan_source(source, retry)]
+    found = [(raw, source) for source in (*sources, *scored) for raw in pieces.scan(source, retry)]
     by_name: dict[str, str] = {}
     for raw, source in found:
         other = by_name.setdefault(raw.dataset.casefold(), source.name)
@@ -96,7 +95,7 @@ def ingest_sources(
             )
     indexed = [ingest_dataset.submit(raw, source) for raw, source in found]
     captioned = [
-        caption_dataset.submit(dataset, captioner, captioner.identity())
+        pieces.caption(dataset.result(), captioner)
         for dataset, (_, source) in zip(indexed, found, strict=True)
         for captioner in (captioners if source in sources else ())
     ]

@@ -18,6 +18,7 @@ from data_catalog.seeds import seed_of
 from data_catalog.shards import DatasetRef
 from data_catalog.stream import StreamPlan
 from data_catalog.validation import HELD_OUT
+from flows import pieces
 from flows.chosen_weights import choose
 from flows.experiment import ExperimentConfig
 from flows.ingest import Ingested, named
@@ -32,7 +33,6 @@ from tasks.compose import (
     score_concepts,
 )
 from tasks.duplicates import exclude_duplicates, find_duplicates, find_leaks, find_near_duplicates
-from tasks.embed import embed_dataset
 from tasks.record import record_findings
 from tasks.update import import_weights, initialise_weights, update_weights
 
@@ -205,7 +205,7 @@ def near_groups(
     if "embedding" not in search.kinds:
         return []
     chosen = searched(datasets, search)
-    waiting = [embed_dataset.submit(dataset, checkpoint, tuple(sorted(dataset.samples))) for dataset in chosen]
+    waiting = [pieces.embed(dataset, checkpoint, tuple(sorted(dataset.samples))) for dataset in chosen]
     vectors = [future.result() for future in waiting]
     return [find_near_duplicates(vectors, DuplicateSearch(kinds=("embedding",), similarity=search.similarity))]
 
@@ -264,7 +264,7 @@ def caption_scores(
     """How well every text fits its image, to the checkpoint the stream names or to its first weights."""
     by = _scorer(experiment.stream.scored_by or "pretrained", start)
     trained = [dataset for dataset in material.training if dataset.samples.get("train")]
-    vectors = {dataset.digest: embed_dataset.submit(dataset, by, ("train",)) for dataset in trained}
+    vectors = {dataset.digest: pieces.embed(dataset, by, ("train",)) for dataset in trained}
     waiting = [
         score_captions.submit(dataset, ref, by, vectors[dataset.digest])
         for dataset in trained

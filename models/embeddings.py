@@ -51,23 +51,35 @@ class EmbeddingsRef(Ref):
     rows: int = Field(ge=1)
 
 
+class EmbeddedRows(Ref):
+    """Some rows of an EmbeddingsRef, from `start`; the digest names a NumPy file."""
+
+    start: int = Field(ge=0)
+    stop: int = Field(ge=1)  # the first row that is not among them
+
+
 def embed_dataset(
     dataset: DatasetRef,
     checkpoint: CheckpointRef,
     splits: tuple[str, ...] = ("train", "test"),
     progress: Progress | None = None,
+    pieces: Sequence[EmbeddedRows] = (),
 ) -> EmbeddingsRef:
     """Embed every image of `splits`, decoded as evaluation does, and store the result.
 
-    Raises ValueError if there is no such image, or the features are not finite.
+    `pieces`: all of it, if others have embedded it. Raises ValueError if there is no such image, the features are not
+    finite, or the pieces do not make up the whole.
     """
     rows = images_of(dataset.digest, splits, IMAGE_COLUMNS)
     if not rows.num_rows:
         raise ValueError(f"{dataset.name} has no image in {', '.join(splits)}, only in {sorted(dataset.samples)}")
-    model = on_device(checkpoint)
     origin = {"stage": "embed_dataset", "dataset": dataset, "checkpoint": checkpoint, "splits": splits}
     with store.writing(**origin) as artifact:
-        dim = _write_embeddings(str(artifact.path), model, checkpoint, rows, f"embed {dataset.name}", progress)
+        if pieces:
+            dim = _join(str(artifact.path), pieces, rows.num_rows)
+        else:
+            label = f"embed {dataset.name}"
+            dim = _write_embeddings(str(artifact.path), on_device(checkpoint), checkpoint, rows, label, progress)
     return EmbeddingsRef(
         digest=artifact.digest,
         dataset=dataset.digest,
@@ -76,6 +88,22 @@ def embed_dataset(
         dim=dim,
         rows=rows.num_rows,
     )
+
+
+def embed_rows(
+    dataset: DatasetRef,
+    checkpoint: CheckpointRef,
+    splits: tuple[str, ...],
+    start: int,
+    stop: int,
+    progress: Progress | None = None,
+) -> EmbeddedRows:
+    """A piece of `embed_dataset`: the rows from `start` to before `stop`, to the last bit as they are in the whole."""
+    rows = images_of(dataset.digest, splits, IMAGE_COLUMNS).slice(start, stop - start)
+    with store.writing(stage="embed_rows", dataset=dataset, checkpoint=checkpoint, splits=splits) as artifact:
+        label = f"embed {dataset.name} from {start:,}"
+        _write_embeddings(str(artifact.path), on_device(checkpoint), checkpoint, rows, label, progress)
+    return EmbeddedRows(digest=artifact.digest, start=start, stop=stop)
 
 
 def load_embeddings(ref: EmbeddingsRef) -> np.ndarray:
@@ -243,6 +271,19 @@ def _write_embeddings(
         done += len(features)
         if progress:
             progress(label, done, rows.num_rows)
+    file.flush()
+    return file.shape[1]
+
+
+def _join(path: str, pieces: Sequence[EmbeddedRows], rows: int) -> int:
+    ordered = sorted(pieces, key=lambda piece: piece.start)
+    ends = [0, *(piece.stop for piece in ordered)]
+    if [piece.start for piece in ordered] != ends[:-1] or ends[-1] != rows:
+        raise ValueError(f"pieces from {[piece.start for piece in ordered]} to {ends[1:]} are not the {rows} rows")
+    parts = [np.load(store.locate(piece.digest), mmap_mode="r") for piece in ordered]
+    file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, parts[0].shape[1]))
+    for piece, part in zip(ordered, parts, strict=True):
+        file[piece.start : piece.stop] = part
     file.flush()
     return file.shape[1]
 

@@ -116,13 +116,23 @@ class Stage:
         record = shared_files.read(results_root() / self.key(fingerprint))
         if record is None:
             return what_changed(self.name, label, fingerprint)
-        try:
-            load_intact(json.loads(record)["result"])
-        except MissingArtifact as error:
-            return str(error).split(": ")[0]  # "sha256:ab12... is not in the store at ..."
-        except (ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-            return f"its result record cannot be used: {error}"
-        return "a new run was asked for"
+        return _fault(record) or "a new run was asked for"
+
+    def knows(self, fingerprint: Fingerprint) -> bool:
+        """Whether this call would be a hit."""
+        record = shared_files.read(results_root() / self.key(fingerprint))
+        return record is not None and _fault(record) is None
+
+
+def _fault(record: bytes) -> str | None:
+    """Why a result record is of no use, None if it is."""
+    try:
+        load_intact(json.loads(record)["result"])
+    except MissingArtifact as error:
+        return str(error).split(": ")[0]  # "sha256:ab12... is not in the store at ..."
+    except (ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
+        return f"its result record cannot be used: {error}"
+    return None
 
 
 @dataclass
@@ -196,6 +206,11 @@ class CachedTask(Task[P, R]):
     @result_storage.setter
     def result_storage(self, value: Path | None) -> None:
         pass  # Task.__init__ assigns its default
+
+    def is_known(self, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Whether the result of this call is there already, with all that it names."""
+        stage = self.cache_policy.stage
+        return stage.knows(stage.fingerprint(stage.bound(args, kwargs)))
 
     def __reduce__(self) -> tuple:
         """Travels to other processes by name, with the tries that the flow's process was configured with."""

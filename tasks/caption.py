@@ -1,5 +1,7 @@
 """From a dataset to the texts its images are trained with, and to how well these fit."""
 
+from collections.abc import Sequence
+
 from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
 
@@ -7,20 +9,36 @@ from data_catalog import captions, store
 from data_catalog.captions import CaptionRef, CaptionScores
 from data_catalog.shards import DatasetRef
 from models import caption_quality
-from models.captioning import AnyCaptioner
+from models.captioning import AnyCaptioner, row_memory
+from models.captioning.row_memory import AnswersRef
 from models.checkpoints import CheckpointRef
 from models.embeddings import EmbeddingsRef
 from tasks.caching import cached
 from tasks.progress import progress_by_label
 
 
-@cached(revision=2, label="caption {dataset.name}", ignore=("captioner",))
-def caption_dataset(dataset: DatasetRef, captioner: AnyCaptioner, captioner_identity: str) -> CaptionRef:
-    """Let a captioner write about the images of a dataset; `captioner_identity`: `captioner.identity()`."""
-    with progress_by_label() as progress:
+@cached(revision=2, label="caption {dataset.name}", ignore=("captioner", "answers"))
+def caption_dataset(
+    dataset: DatasetRef, captioner: AnyCaptioner, captioner_identity: str, answers: Sequence[AnswersRef] = ()
+) -> CaptionRef:
+    """Let a captioner write about the images of a dataset; `captioner_identity`: `captioner.identity()`.
+
+    `answers`: what others have heard from it already.
+    """
+    with progress_by_label() as progress, row_memory.known_already(answers):
         made = captions.caption(dataset, captioner, progress)
     _log_usage(made)
     return made
+
+
+@cached(revision=2, label="caption {dataset.name} from {start}", ignore=("captioner",))
+def caption_rows(
+    dataset: DatasetRef, captioner: AnyCaptioner, captioner_identity: str, start: int, stop: int
+) -> AnswersRef:
+    """What a captioner says of a piece of a dataset."""
+    with progress_by_label() as progress, row_memory.hearing() as heard:
+        captions.caption_some(dataset, captioner, start, stop, progress)
+    return row_memory.stored(heard, stage="caption_rows", dataset=dataset, captioner=captioner.id())
 
 
 @cached(revision=1, label="score captions {dataset.name}")

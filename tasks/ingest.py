@@ -1,7 +1,10 @@
 """From raw sources to datasets in the store and rows in the catalog."""
 
-from data_catalog import catalog, inspection_memory, shards
+from collections.abc import Sequence
+
+from data_catalog import catalog, inspection_memory, inspection_pieces, shards
 from data_catalog.captions import CaptionRef
+from data_catalog.inspection_pieces import InspectedRows, RowsToInspect
 from data_catalog.shards import DatasetRef
 from data_catalog.sources import AnySource
 from data_catalog.sources.base import RawDataset
@@ -9,14 +12,32 @@ from tasks.caching import cached, uncached
 from tasks.progress import progress_by_label
 
 
+@uncached(label="look for new images in {source.name}")
+def cut_new_images(source: AnySource, size: int) -> list[RowsToInspect]:
+    """What several workers can read and check of a source, about `size` images at a time."""
+    return inspection_pieces.cut(source, size)
+
+
+@cached(revision=1, label="inspect {rows.dataset} from {rows.start}")
+def inspect_images(source: AnySource, rows: RowsToInspect) -> InspectedRows:
+    """Read and check some images of a source."""
+    with progress_by_label() as progress:
+        return inspection_pieces.inspect(source, rows, progress)
+
+
+@uncached(label="forget refusals of {source.name}")
+def forget_refusals(source: AnySource) -> None:
+    """Let the next look at a source look at everything again that was refused."""
+    inspection_memory.forget_refusals(source.name)
+
+
 @uncached(label="scan {source.name}")
-def scan_source(source: AnySource, retry: bool = False) -> list[RawDataset]:
-    """The datasets a source holds now, by content; `retry`: look again at what was refused, not only at what changed.
+def scan_source(source: AnySource, inspected: Sequence[InspectedRows] = ()) -> list[RawDataset]:
+    """The datasets a source holds now, by content; images are read that nobody has, `inspected` among them.
 
     Where the source lies is noted here, since moved data is not ingested again.
     """
-    if retry:
-        inspection_memory.forget_refusals(source.name)
+    inspection_pieces.remember(source, inspected)
     with progress_by_label() as progress:
         return source.scan(progress)
 

@@ -56,7 +56,8 @@ class Told(NamedTuple):
 class StageRunner(RayTaskRunner):
     """Submits the tasks in `options` to Ray, with these options, and others to threads of the flow.
 
-    `connection`: arguments of `ray.init`; `environment`: asked at each task for what its worker is to have.
+    `connection`: arguments of `ray.init`; `environment`: asked at each task for what its worker is to have; `images`:
+    of a dataset that one task takes.
     """
 
     def __init__(
@@ -64,9 +65,10 @@ class StageRunner(RayTaskRunner):
         connection: Mapping[str, Any],
         options: Mapping[str, Mapping[str, Any]],
         environment: Callable[[], dict[str, str]],
+        images: int,
     ):
         super().__init__(init_kwargs=dict(connection))
-        self._options, self._environment = options, environment
+        self._options, self._environment, self.images = options, environment, images
         self._remote = ray.remote(on_worker)
         self._light = ThreadPoolTaskRunner(max_workers=LIGHT_THREADS)
         self._aside = contextlib.ExitStack()

@@ -59,6 +59,9 @@ class ImageCaptioner(Captioner, Pretrained):
         origin = self._origin("")
         return identity(self.kind, {"revision": REVISION, **origin._asdict()})
 
+    def asked_together(self) -> int | None:
+        return self.batch_size
+
     def write(self, known: DatasetFacts, samples: pa.Table, progress: Progress | None = None) -> Written:
         """Up to `captions_per_image` different texts per image; none where the model said nothing."""
         label = f"caption {known.name}"

@@ -24,6 +24,7 @@ from models.captioning.pretrained import identity
 from models.captioning.row_memory import Said, answered
 from models.captioning.seeds import AnySeeds, Made, Shipped
 from models.captioning.writers import AnyWriter
+from models.captioning.writers.openai import OpenAI
 
 REVISION = 1  # raise when the same answers would give other texts
 FEWEST_WORDS, MOST_WORDS = 3, 60  # of an answer that counts
@@ -42,6 +43,11 @@ class Fusion(Captioner):
     def id(self) -> str:
         """The kind, and a digest of seeds, model, prompt and decoding."""
         return identity(self.kind, {"revision": REVISION, "seeds": self.seeds.id(), **self._origin("")._asdict()})
+
+    def asked_together(self) -> int | None:
+        if isinstance(self.writer, OpenAI):
+            return None  # a service that is asked in parallel already, as often as it allows
+        return self.seeds.batch_size if isinstance(self.seeds, Made) else 1
 
     def write(self, known: DatasetFacts, samples: pa.Table, progress: Progress | None = None) -> Written:
         """One caption per draft of a sample that has a class, and the drafts themselves if a captioner made them."""

@@ -104,7 +104,7 @@ def test_one_dataset_in_two_sources_is_an_error_that_names_both(monkeypatch, oth
     def scan(of, retry):
         return [RawDataset(source=of.name, dataset={"a": "MINE", "b": other}[of.name], digest=f"sha256:{0:064}")]
 
-    monkeypatch.setattr("flows.ingest.scan_source", scan)
+    monkeypatch.setattr("flows.ingest.pieces.scan", scan)
     sources = [FomoInFlux(name=name, data="/d") for name in ("a", "b")]
     with pytest.raises(ValueError, match=f"{other} is in the sources 'a' and 'b'"):
         ingest_sources(sources, [])

@@ -14,6 +14,7 @@ from models.checkpoints import load, save
 from models.embeddings import (
     embed_dataset,
     embed_images,
+    embed_rows,
     embed_texts,
     load_embeddings,
     tower_digest,
@@ -113,6 +114,19 @@ def test_a_dataset_keeps_the_order_of_its_table(tiny, dataset, rows):
 
 def test_equal_inputs_give_equal_embeddings(tiny, dataset):
     assert embed_dataset(dataset, tiny) == embed_dataset(dataset, tiny)
+
+
+def test_pieces_make_the_whole_to_the_last_bit(tiny, dataset):
+    splits = ("train", "test")
+    pieces = [embed_rows(dataset, tiny, splits, start, min(start + 25, 64)) for start in (50, 0, 25)]
+    assert embed_dataset(dataset, tiny, splits, pieces=pieces) == embed_dataset(dataset, tiny)
+
+
+@pytest.mark.parametrize("starts", [(0,), (32,), (0, 0, 32)])
+def test_pieces_that_are_not_the_whole_are_refused(starts, tiny, dataset):
+    pieces = [embed_rows(dataset, tiny, ("train", "test"), start, start + 32) for start in starts]
+    with pytest.raises(ValueError, match="are not the 64 rows"):
+        embed_dataset(dataset, tiny, pieces=pieces)
 
 
 def test_progress_ends_at_the_last_image(tiny, dataset):

@@ -10,11 +10,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from data_catalog import store
-from data_catalog.captions import caption
+from data_catalog.captions import Template, caption, caption_some, cut
 from data_catalog.places import home
 from models.captioning import captioner as module
 from models.captioning.captioner import ImageCaptioner, describe, fit_processor, strip_prompt
 from models.captioning.pretrained import load
+from models.captioning.row_memory import hearing, known_already, stored
 
 FAMILIES = ["blip_2_opt", "blip_2_t5", "blip_1", "llava"]
 
@@ -58,6 +59,30 @@ def test_equal_images_are_asked_about_once(tiny_model, pictures, monkeypatch):
     monkeypatch.setattr(module, "describe", lambda loaded, images, *_: asked.extend(images) or [["x"]] * len(images))
     made = rows(caption(pictures(), spec(tiny_model("blip_2_opt"))))
     assert len(asked) == 6 and len(made) == 7
+
+
+def test_pieces_that_others_captioned_make_the_whole(tiny_model, pictures, monkeypatch, tmp_path):
+    captioner, dataset = spec(tiny_model("blip_2_opt"), batch_size=2), pictures()
+    monkeypatch.setenv("EVERGREEN_STORE", str(home() / "store"))
+    whole, heard_of = caption(dataset, captioner), []
+    pieces = cut(dataset, captioner, 3)
+    assert pieces == [(0, 4), (4, 7)]  # as batches of the whole begin
+    for start, stop in pieces:
+        monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / f"worker from {start}"))
+        with hearing() as heard:
+            caption_some(dataset, captioner, start, stop)
+        heard_of.append(stored(heard, stage="test"))
+    monkeypatch.setattr(module, "describe", None)  # nobody is asked any more
+    for _ in range(2):  # the second time by what is kept
+        monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "flow"))
+        with known_already(heard_of):
+            assert caption(dataset, captioner) == whole
+        heard_of = []
+
+
+def test_what_one_process_does_at_once_is_not_cut(pictures, tiny_model):
+    assert cut(pictures(), Template(), 1) == []
+    assert cut(pictures(), spec(tiny_model("blip_2_opt")), 7) == []
 
 
 def interrupted_after(batches, monkeypatch):
