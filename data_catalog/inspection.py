@@ -99,7 +99,7 @@ class Inspector:
     def __init__(self, source: "Source", progress: "Progress | None" = None):
         self.source, self.progress = source, progress
         self.began = time.time_ns()
-        places.register_source(source.name, source.root())
+        source.locate()
 
     @cached_property
     def released(self) -> dict[str, str]:

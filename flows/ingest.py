@@ -118,6 +118,12 @@ def ingest_sources(
     )
 
 
+def locate(sources: Sequence[AnySource]) -> None:
+    """Let this home know where images lie, for what goes on without a look at them: another machine may have begun."""
+    for source in sources:
+        source.locate()
+
+
 def named(ingested: Ingested, names: Sequence[str], key: str) -> list[DatasetRef]:
     """The datasets called `names`; raises ValueError that says what there is. `key`: where the names were given."""
     if unknown := [name for name in names if name not in ingested.datasets]:

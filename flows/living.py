@@ -18,6 +18,7 @@ from flows.engines import carried_out_by
 from flows.environment import open_home
 from flows.experiment import as_yaml
 from flows.forms import GivenStream
+from flows.ingest import locate
 from flows.living_config import LivingConfig, given_living
 from flows.living_data import ingest_arriving, new_samples, prepare_step, usable
 from flows.merge_search import chosen_merge
@@ -90,6 +91,7 @@ def living_stream(config: GivenStream, now: bool = False, afresh: bool = False) 
         if afresh and (given_up := living.give_up(stream.name, "asked for")):
             get_run_logger().info("step %d, which was begun, is chosen anew", given_up.step)
         finish_decisions(stream.name)
+        locate((*stream.sources, *stream.evaluation.own))
         opened = living.begun(stream.name) or open_step(stream, now)
         if isinstance(opened, BegunStep):
             done = live_step(stream, opened)

@@ -47,7 +47,6 @@ def main() -> None:
         put(inbox, 1)
         live(alone, config)
         killed_in_an_update(machines["first"], config)
-        run(machines["second"], "ingest", config)  # where the images lie is known to each machine of its own
         live(machines["second"], config)
         same_weights(alone, machines["second"])
         assert states(settings) == [], "states of a finished step are left"

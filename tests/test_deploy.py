@@ -165,6 +165,22 @@ def test_ray_has_the_version_of_the_lock_and_workers_with_gpus():
     assert all(0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] for group in groups.values())
 
 
+def test_the_image_of_a_lake_has_the_versions_of_the_extra():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["ducklake"]
+    assert set(re.findall(r"duckdb[\w-]*==[\d.]+", TEXTS[DEPLOY / "Dockerfile"])) == set(extra)
+    assert COMPOSE["x-evergreen"]["build"]["args"] == {"LAKE": "${EVERGREEN_CATALOG:-}"}
+
+
+def test_databases_of_the_examples_are_made():
+    made = set(re.findall(r"CREATE DATABASE (\w+)", "".join(TEXTS[path] for path in TEXTS if path.suffix == ".sql")))
+    named = re.findall(
+        r"@postgres/(\w+)|dbname=(\w+)", TEXTS[DEPLOY / "compose.yaml"] + TEXTS[DEPLOY / "team.env.example"]
+    )
+    assert {one or other for one, other in named} == made | {
+        COMPOSE["services"]["postgres"]["environment"]["POSTGRES_DB"]
+    }
+
+
 def test_the_image_has_everything_that_is_imported_and_no_root():
     text = TEXTS[DEPLOY / "Dockerfile"]
     copied = {word for line in re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE) for word in line.split()}

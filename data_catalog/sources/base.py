@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 import pyarrow as pa
 from pydantic import AfterValidator, Field
 
-from data_catalog import metadata
+from data_catalog import metadata, places
 from data_catalog.files import FileStat
 from data_catalog.refs import DIGEST, Spec
 from data_catalog.shards import SAMPLES, TEXTS, DatasetFacts
@@ -83,6 +83,10 @@ class Source(Spec):
     def root(self) -> str:
         """The absolute folder or the URL that the shard names of this source are relative to."""
         raise NotImplementedError
+
+    def locate(self) -> None:
+        """Note in this home where its shards lie."""
+        places.register_source(self.name, self.root())
 
     def listings(self) -> list[Listing]:
         """What lies there of each dataset, by name."""

@@ -61,6 +61,10 @@ class Synthetic(Source):
     def root(self) -> str:
         return str(self._folder())
 
+    def locate(self) -> None:
+        self.generate(self._folder())
+        super().locate()
+
     def listings(self) -> list[Listing]:
         self.generate(self._folder())
         return self._written().listings()

@@ -41,6 +41,16 @@ def gate(**changes):
     return {"living": {"gate": OPEN | changes}}
 
 
+def test_another_machine_finishes_what_one_began(inbox, monkeypatch, tmp_path):
+    config = living_config(inbox)
+    monkeypatch.setenv("EVERGREEN_STORE", str(store_root()))  # what both share
+    killed_in("live_step", config)
+    monkeypatch.delenv("EVERGREEN_SOURCES")
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "other"))
+    outcome = living_stream(config)
+    assert (outcome.did, outcome.step, outcome.verdict) == ("step", 0, "promote")
+
+
 def test_a_life_of_arrivals(inbox):
     """One life, told in order, since each step costs seconds."""
     config = living_config(inbox)
