@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_catalog import decisions, inspection_images, places, registry, store
+from data_catalog import decisions, inspection_images, registry, store
 from data_catalog.inspection_memory import (
     FINDINGS,
     OUTCOMES,
