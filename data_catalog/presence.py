@@ -31,14 +31,15 @@ def at_work() -> Iterator[None]:
     if (url := store_url()) is None:
         yield
         return
-    there, key = storage_at(url), f"{FOLDER}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    there.replace(key, _card())
+    there, card = storage_at(url), _card()
+    key = f"{FOLDER}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    there.replace(key, card)
     while _is_alive(there, HOUSEKEEPING):
         there.delete([key])
         log.info("housekeeping is at work on %s: waiting until it is done", url)
         time.sleep(POLL_SECONDS)
-        there.replace(key, _card())
-    with _renewed(there, key):
+        there.replace(key, card)
+    with _renewed(there, key, card):
         yield
 
 
@@ -52,12 +53,13 @@ def sole_housekeeping() -> Iterator[list[str]]:
     if (url := store_url()) is None:
         yield []
         return
-    there = storage_at(url)
-    if not there.create(HOUSEKEEPING, _card()):
-        if _is_alive(there, HOUSEKEEPING):
+    there, ours = storage_at(url), _card()
+    if not there.create(HOUSEKEEPING, ours) and there.find(HOUSEKEEPING) != ours:  # else only the answer got lost
+        if not _is_alive(there, HOUSEKEEPING):
+            there.replace(HOUSEKEEPING, ours)
+        if there.find(HOUSEKEEPING) != ours:
             raise Outage(f"another `evergreen gc` is at work on {url}; run it again when that is done")
-        there.replace(HOUSEKEEPING, _card())
-    with _renewed(there, HOUSEKEEPING):
+    with _renewed(there, HOUSEKEEPING, ours):
         now = clock(there)
         found = {key: stat for key, stat in there.below(FOLDER).items() if key not in (HOUSEKEEPING, CLOCK)}
         yield sorted(key.partition("/")[2] for key, stat in found.items() if _age(stat.changed_ns, now) < GONE_SECONDS)
@@ -79,14 +81,14 @@ def _age(changed_ns: int | None, now: float) -> float:
 
 
 @contextlib.contextmanager
-def _renewed(there: ObjectStorage, key: str) -> Iterator[None]:
+def _renewed(there: ObjectStorage, key: str, card: bytes) -> Iterator[None]:
     """Renew an object for the block, and delete it in the end."""
     done = threading.Event()
 
     def renew() -> None:
         while not done.wait(RENEW_SECONDS):
             try:
-                there.replace(key, _card())
+                there.replace(key, card)
             except (Outage, ValueError) as error:  # told, and tried again
                 log.warning("housekeeping may take this run for dead: %s", error)
 
@@ -102,4 +104,5 @@ def _renewed(there: ObjectStorage, key: str) -> Iterator[None]:
 
 
 def _card() -> bytes:
-    return json.dumps({"host": socket.gethostname(), "process": os.getpid()}).encode()
+    """Says who it is, and tells it from every other."""
+    return json.dumps({"host": socket.gethostname(), "process": os.getpid(), "run": uuid.uuid4().hex}).encode()

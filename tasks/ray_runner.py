@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -88,7 +88,7 @@ class StageRunner(RayTaskRunner):
             self._environment(), self._board, *upstream, task=task, task_run_id=task_run_id, parameters=given,
             wait_for=wait_for, dependencies=dependencies, context=context,
         )  # fmt: skip
-        future = StageFuture(task_run_id, task.name, *both)
+        future = StageFuture(task_run_id, task.name, *both, _stages_in(parameters))
         with self._guard:
             self._asked.append(future)
             self._all.append(future)
@@ -153,9 +153,17 @@ class StageRunner(RayTaskRunner):
 class StageFuture(PrefectRayFuture):
     """A stage on Ray: its final state, and what it tells, to the journal that was open when it was asked for."""
 
-    def __init__(self, task_run_id: UUID, stage: str, state: ray.ObjectRef, told: ray.ObjectRef):
+    def __init__(
+        self,
+        task_run_id: UUID,
+        stage: str,
+        state: ray.ObjectRef,
+        told: ray.ObjectRef,
+        before: Sequence["StageFuture"] = (),
+    ):
         super().__init__(task_run_id, state)
         self.stage, self.told, self.is_heard = stage, told, False
+        self._before = before  # whose results it was given
         self._hear, self._guard = journal.listener(), threading.Lock()
 
     def wait(self, timeout: float | None = None) -> None:
@@ -204,6 +212,10 @@ class StageFuture(PrefectRayFuture):
                 _tell_server(self.task_run_id, state)
 
     def _crashed(self, error: RayError) -> State:
+        for other in self._before:  # Ray raises their deaths here too
+            other.wait()
+            if other.state.is_crashed():
+                return Crashed(message=f"not run: {other.state.message}", data=other.state.data)
         if isinstance(error, RayTaskError) and not isinstance(error.cause, RayError):
             return Crashed(message=f"not run by its worker: {error.cause}", data=error.as_instanceof_cause())
         died = WorkersDied(
@@ -212,6 +224,14 @@ class StageFuture(PrefectRayFuture):
             f"was done is lost. Ray said: {str(error).strip()[:1000]}"
         )
         return Crashed(message=str(died), data=died)
+
+
+def _stages_in(value: Any) -> list[StageFuture]:
+    """The stages whose results a call is given, wherever in its arguments."""
+    if isinstance(value, StageFuture):
+        return [value]
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return [future for each in inside for future in _stages_in(each)]
 
 
 def on_worker(environment: Mapping[str, str], board: Any, *upstream: Any, **call: Any) -> tuple[State, Told]:

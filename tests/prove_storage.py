@@ -3,7 +3,8 @@
     python tests/prove_storage.py
 
 An S3 server that fails for a fifth of all requests holds store and results. One machine takes the first step, is killed
-in the second, another goes on from its saved state; a third verifies and keeps house. No secret is left anywhere.
+in the second; another, whose clock is a day behind, goes on from its saved state; a third, with a clock a month ahead,
+may not keep house while they are at work, and does so after that. No secret is left anywhere.
 """
 
 import contextlib
@@ -26,6 +27,12 @@ from tests.data_catalog.faulty_service import FaultyService  # noqa: E402 needs 
 from tests.flows.living_streams import put, raw_living  # noqa: E402
 from tests.proving import command  # noqa: E402
 
+DAY = 86400
+CLOCK = """
+import os, time
+now, ns, ahead = time.time, time.time_ns, float(os.environ["CLOCK_AHEAD"])
+time.time, time.time_ns = (lambda: now() + ahead), (lambda: ns() + int(ahead * 1e9))
+"""
 SECRET, BUCKET = "A/Very+Secret/Key", "evergreen"
 ITERATIONS = 20
 
@@ -41,12 +48,17 @@ def main() -> None:
             "EVERGREEN_SAVE_ITERATIONS": "1",
         }  # fmt: skip
         machines = {name: there | {"EVERGREEN_HOME": str(folder / name)} for name in ("first", "second", "third")}
+        machines["second"] |= clock_ahead(folder, -DAY)
+        machines["third"] |= clock_ahead(folder, 30 * DAY)
         alone = {"EVERGREEN_HOME": str(folder / "alone")}
         put(inbox, 0)
         live(alone, config), live(machines["first"], config)
         put(inbox, 1)
         live(alone, config)
         killed_in_an_update(machines["first"], config)
+        said = refused(machines["third"], "gc", "--all")  # by the service's clock, it was at work a moment ago
+        assert "runs are at work on s3://" in said and states(settings), said
+        print("housekeeping by a clock a month ahead:", said.strip().splitlines()[-1][:120])
         live(machines["second"], config)
         same_weights(alone, machines["second"])
         assert states(settings) == [], "states of a finished step are left"
@@ -87,6 +99,22 @@ def run(machine: dict[str, str], *arguments: object) -> str:
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said[-3000:]
     assert SECRET not in said
+    return said
+
+
+def clock_ahead(folder: Path, seconds: float) -> dict[str, str]:
+    """What makes Python's clock wrong on a machine."""
+    (folder / "clock").mkdir(exist_ok=True)
+    (folder / "clock/sitecustomize.py").write_text(CLOCK)
+    path = os.pathsep.join(filter(None, (str(folder / "clock"), os.environ.get("PYTHONPATH"))))
+    return {"PYTHONPATH": path, "CLOCK_AHEAD": str(seconds)}
+
+
+def refused(machine: dict[str, str], *arguments: object) -> str:
+    """What the command says on a machine, where it must not do its work."""
+    process = started(machine, *arguments)
+    said, _ = process.communicate(timeout=900)
+    assert process.returncode == 1 and SECRET not in said, said[-3000:]
     return said
 
 

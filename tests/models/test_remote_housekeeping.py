@@ -6,6 +6,7 @@ import fsspec
 import pytest
 
 from data_catalog import in_use, presence, promotions, shared_files, store
+from data_catalog.object_storage import ObjectStorage
 from data_catalog.outage import Outage
 from data_catalog.places import results_root
 from data_catalog.retention import KeepSpec, Period
@@ -86,6 +87,13 @@ def test_two_housekeepings_do_not_meet(url, monkeypatch, tmp_path):
         monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "elsewhere"))
         with pytest.raises(Outage, match="another `evergreen gc` is at work"):
             keep_house({})
+
+
+def test_an_answer_that_got_lost_is_not_another_housekeeping(url, monkeypatch):
+    create = ObjectStorage.create
+    monkeypatch.setattr(ObjectStorage, "create", lambda *given: create(*given) and create(*given))  # asked again
+    with presence.sole_housekeeping() as elsewhere:
+        assert elsewhere == []
 
 
 def test_a_run_waits_for_housekeeping_elsewhere(url, monkeypatch):

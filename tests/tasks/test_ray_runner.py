@@ -56,6 +56,14 @@ def test_workers_that_died_for_good_are_an_outage_that_says_what_to_do(ended, er
         ended(error).result()
 
 
+def test_the_stage_that_died_is_named_by_those_that_wait_for_it(ended):
+    piece = ended(WorkerCrashedError())
+    piece.stage = "embed_rows"
+    whole = StageFuture(uuid4(), "embed_dataset", None, None, ray_runner._stages_in({"pieces": [piece], "rows": 3}))
+    with pytest.raises(WorkersDied, match="the workers of embed_rows died"):
+        whole.result()
+
+
 def test_what_a_worker_could_not_begin_with_is_not_called_its_death(ended):
     with pytest.raises(ImportError, match="no module"):
         ended(RayTaskError("f", "... no module", ImportError("no module"))).result()
