@@ -6,8 +6,9 @@ It is a folder, or lies in object storage (`remote_store`) with a folder as its 
 import contextlib
 import hashlib
 import json
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -172,10 +173,28 @@ def as_stored(digest: str) -> Iterator[Path | None]:
 
 def origins(digest: str) -> list[dict]:
     """Every recorded way in which the artifact was made, oldest first: spec, parents, code version, time."""
-    there, folder = remote_store.storage(), manifests_of(digest)
-    found = sorted(folder.glob("*.json")) if there is None else remote_store.manifests(there, folder)
-    records = [json.loads(path.read_text()) for path in found]
+    records = [json.loads(path.read_text()) for path in manifests(digest)]
     return sorted(records, key=lambda record: record["recorded_at"])
+
+
+def manifests(digest: str) -> list[Path]:
+    """The files of `origins`."""
+    there, folder = remote_store.storage(), manifests_of(digest)
+    return sorted(folder.glob("*.json")) if there is None else remote_store.manifests(there, folder)
+
+
+def adopt(digest: str, file: Path, told: Mapping[str, bytes]) -> None:
+    """Take an artifact of another store, whose bytes are verified, with its manifests by name; the file stays."""
+    if (there := remote_store.storage()) is not None:
+        remote_store.upload(there, digest, file)
+    elif not is_intact(digest):
+        with scratch_file(store_root(), "adopted") as scratch:
+            shutil.copyfile(file, scratch)
+            if digest_of_content(scratch) != digest:
+                raise OSError(f"the copy of {file} is not {digest[:19]}: look after the disk, and copy it again")
+            move_into_place(scratch, path_of(digest))
+    for name, data in told.items():
+        _record(manifests_of(digest) / name, data)
 
 
 def stored_digests() -> Iterator[str]:
@@ -202,12 +221,16 @@ def _with_origin(digest: str, origin: dict) -> str:
     if origin:
         text = json.dumps(origin, sort_keys=True, default=_plain)
         record = manifests_of(digest) / f"{digest_of(text.encode())[7:23]}.json"
-        data = json.dumps(json.loads(text) | {"recorded_at": time.time()}, sort_keys=True).encode()
-        if (there := remote_store.storage()) is not None:
-            remote_store.add_manifest(there, record, data)
-        elif not record.is_file():
-            write_atomically(record, data)
+        _record(record, json.dumps(json.loads(text) | {"recorded_at": time.time()}, sort_keys=True).encode())
     return digest
+
+
+def _record(manifest: Path, data: bytes) -> None:
+    """Keep a manifest unless there is one of that name."""
+    if (there := remote_store.storage()) is not None:
+        remote_store.add_manifest(there, manifest, data)
+    elif not manifest.is_file():
+        write_atomically(manifest, data)
 
 
 def _place(artifact: Writing) -> None:

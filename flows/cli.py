@@ -27,6 +27,7 @@ from flows import (
     cli_schedule,
     cli_statistics,
     cli_status,
+    cli_store,
     cli_streams,
     cli_watch,
     environment,
@@ -44,7 +45,7 @@ app = typer.Typer(
 for commands in (cli_adapters, cli_budget, cli_data, cli_captions, cli_diff, cli_streams, cli_duplicates, cli_lineage,
                  cli_deploy, cli_doctor,
                  cli_schedule, cli_merge, cli_merge_search, cli_statistics, cli_report, cli_compare, cli_gc,
-                 cli_watch, cli_export, cli_living, cli_status):  # fmt: skip
+                 cli_watch, cli_export, cli_living, cli_status, cli_store):  # fmt: skip
     app.add_typer(commands.app)
 
 

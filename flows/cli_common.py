@@ -1,6 +1,9 @@
 """What the commands share: options, exit codes, and how results are printed."""
 
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +26,20 @@ def counts(stages: Any) -> dict[str, int]:
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
     print(json.dumps(document))
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[str, float], None] | None]:
+    """A bar on stderr while work goes on, if somebody looks; called with what is done, and which share of it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=1.0)
+        yield lambda what, share: bar.update(task, description=what, completed=share)
 
 
 def summaries(record: Any) -> dict:

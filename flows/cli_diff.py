@@ -1,15 +1,14 @@
 """The command on differences of weights: how far checkpoints went from one another, and which way."""
 
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from flows.cli_common import Json, print_json
+from flows.cli_common import Json, print_json, progress_bar
 
 app = typer.Typer()
 _COLUMNS = 6  # checkpoints that a table in a terminal has room for
@@ -47,8 +46,8 @@ def diff(
     from models.merging.geometry import measure
 
     origin, *others = [_file(name, experiment, weights) for name in checkpoints]
-    with _progress() as progress:
-        geometry = measure(origin, others, progress)
+    with progress_bar("comparing") as bar:
+        geometry = measure(origin, others, bar and partial(bar, "comparing"))
     first, *names = short_names(checkpoints)
     if plot is not None:
         from models.merging.drift_page import write
@@ -112,20 +111,6 @@ def _digest(name: str, experiment: str | None, weights: str) -> str:
     if name not in known:
         raise ValueError(f"no step {name!r} in {chosen}: give a *.safetensors file, or one of {', '.join(known)}")
     return known[name]
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[float], None] | None]:
-    """A bar on stderr while files are read, if somebody looks."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("comparing", total=1.0)
-        yield lambda share: bar.update(task, completed=share)
 
 
 def _show(title: str, rows: Sequence[dict[str, Any]]) -> None:

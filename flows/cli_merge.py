@@ -1,14 +1,11 @@
 """The command that merges checkpoints in files: says what it is going to do, does it, and says what came of it."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli_common import Json, print_json
+from flows.cli_common import Json, print_json, progress_bar
 
 app = typer.Typer()
 
@@ -83,7 +80,7 @@ def _merge(
         if json_output:
             print_json({"technique": technique.model_dump(mode="json"), "plan": planned.model_dump(mode="json")})
         return
-    with _progress() as progress:
+    with progress_bar("opening") as progress:
         manifest = carry_out(job, planned, measured and bool(planned.halves), progress)
     if json_output:
         print_json(manifest | {"plan": planned.model_dump(mode="json")})
@@ -137,17 +134,3 @@ def _show_result(manifest: dict[str, Any]) -> None:
 
 def _as_text(cosine: float | None) -> str:
     return "-" if cosine is None else f"{cosine:.4f}"
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None] | None]:
-    """A bar on stderr while work goes on, if somebody looks."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("opening", total=1.0)
-        yield lambda what, share: bar.update(task, description=what, completed=share)

@@ -2,9 +2,10 @@
 
 import json
 
+import fsspec
 import pytest
 
-from data_catalog import alerts, ledger, lineage, promotions, store
+from data_catalog import alerts, ledger, lineage, promotions, store, store_copy
 from data_catalog.places import store_root
 from data_catalog.promotions import Promotion
 from flows import living as living_flows
@@ -49,6 +50,18 @@ def test_another_machine_finishes_what_one_began(inbox, monkeypatch, tmp_path):
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "other"))
     outcome = living_stream(config)
     assert (outcome.did, outcome.step, outcome.verdict) == ("step", 0, "promote")
+
+
+def test_a_life_goes_on_where_its_store_was_moved_to(inbox, object_store, monkeypatch, tmp_path):
+    config = living_config(inbox)
+    first = living_stream(config)
+    fsspec.filesystem("s3").mkdir("moved")
+    store_copy.copy(store_copy.Place("s3://moved/store", "s3://moved/results"))
+    for name, value in (("STORE", "s3://moved/store"), ("RESULTS", "s3://moved/results"), ("HOME", tmp_path / "other")):
+        monkeypatch.setenv(f"EVERGREEN_{name}", str(value))
+    assert living_stream(config).did == "nothing new" and living.live_now(config.name).checkpoint == first.live
+    put(inbox, 1)
+    assert living_stream(config).step == 1 and len(living.finished(config.name)) == 2
 
 
 def test_a_life_of_arrivals(inbox):
