@@ -81,3 +81,17 @@ def test_the_registry_agrees_after_the_command(weights, evergreen):
     code, out, err = evergreen("registry", STREAM)
     assert code == 0 and "2 versions in MLflow, version 1 is champion" in out, err
     assert evergreen("registry", "nothing")[0] == 2
+
+
+def test_a_store_is_copied_and_what_is_damaged_is_named(evergreen, tmp_path):
+    _, bad = (store.write_bytes(text, kind="test") for text in (b"good", b"bad"))
+    store.path_of(bad).write_bytes(b"damaged")
+    code, out, _ = evergreen("store", "copy", tmp_path / "other", "--json")
+    said = json.loads(out)
+    assert (code, said["artifacts"], said["results"]) == (1, 1, None) and bad[:19] in said["lost"][0]
+    code, out, err = evergreen("store", "copy", tmp_path / "other")
+    assert code == 1 and f"not copied: {bad[:19]}" in err and "has 1 artifacts" in out
+    store.path_of(bad).unlink()
+    assert evergreen("store", "copy", tmp_path / "other", "--results", tmp_path / "records")[0] == 0
+    code, _, err = evergreen("store", "copy", "s3:///")
+    assert code == 2 and "expected a folder, or a bucket" in err
