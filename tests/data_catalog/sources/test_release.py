@@ -99,7 +99,8 @@ def test_what_is_missing_is_told_per_dataset(source):
 def test_an_unpacked_tar_has_the_same_samples(release, source, ingested, tmp_path):
     name = next(path.stem for path in sorted(release.glob("*.tar")))
     with tarfile.open(release / f"{name}.tar") as tar:
-        tar.extractall(tmp_path / "unpacked", filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # an argument from Python 3.11.4 on
+        tar.extractall(tmp_path / "unpacked")
     unpacked = source.model_copy(update={"data": str(tmp_path / "unpacked"), "datasets": (name,)})
     folder = ingest(unpacked, unpacked.scan()[0])
     columns = ["id", "hash", "concept", "target", "default_caption", "synthetic_merged_caption"]
