@@ -9,10 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from data_catalog import store
-from data_catalog.captions import CaptionPolicy, caption, training_texts
+from data_catalog.captions import CaptionPolicy, caption, caption_some, cut, training_texts
 from data_catalog.outage import EndpointFailed
+from data_catalog.places import home
 from models.captioning import prompts
 from models.captioning.fusion import Fusion, are_fit, tidy
+from models.captioning.row_memory import hearing, known_already, stored
 from models.captioning.seeds import Made, Recorded, Shipped
 from models.captioning.writers import Local, OpenAI
 from models.captioning.writers.openai import _wait
@@ -245,6 +247,28 @@ def test_drafts_can_be_made_first_and_are_stored_beside(stub, tiny_model, pictur
     assert [row["position"] for row in store.read_table(reference.digest).to_pylist()][:2] == [0, 1]
     table = training_texts(dataset, [reference], CaptionPolicy(prefer=("written",)))
     assert set(table["kinds"].to_pylist()[1]) == {"fusion"}
+
+
+def test_pieces_that_others_wrote_make_the_whole(tiny_model, pictures, monkeypatch, tmp_path):
+    drafts = Made(model=tiny_model("blip_2_opt"), prompt="a photo of", max_new_tokens=6, batch_size=2)
+    fusion = Fusion(seeds=drafts, writer=Local(model=tiny_model("llama"), max_new_tokens=5, batch_size=2))
+    dataset, answers = pictures(), []
+    monkeypatch.setenv("EVERGREEN_STORE", str(home() / "store"))
+    whole = caption(dataset, fusion)
+    for start, stop in cut(dataset, fusion, 4):
+        monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / f"worker from {start}"))
+        with hearing() as heard:
+            caption_some(dataset, fusion, start, stop)
+        answers.append(stored(heard, stage="test"))
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "flow"))
+    monkeypatch.setattr(Made, "_ask", None)  # nobody is asked any more
+    monkeypatch.setattr(Fusion, "_ask", None)
+    with known_already(answers):
+        assert len(answers) == 2 and caption(dataset, fusion) == whole
+
+
+def test_a_service_is_asked_by_one_process(stub, pictures):
+    assert cut(pictures(), remote(stub), 1) == []
 
 
 def test_drafts_can_be_captions_made_earlier(stub, pictures):
