@@ -28,7 +28,7 @@ def child(
     make_folder(log.parent)
     with log.open("ab") as output:
         process = subprocess.Popen([sys.executable, "-m", *module], stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=output, start_new_session=True, preexec_fn=end_with_parent, cwd=folder,
+                                   stderr=output, start_new_session=True, preexec_fn=_of_its_own, cwd=folder,
                                    env=os.environ | (environment or {}))  # fmt: skip
     try:
         yield process
@@ -74,6 +74,11 @@ def free_ports(host: str, count: int = 1) -> list[int]:
         for probe in probes:
             probe.bind((host, 0))
         return [probe.getsockname()[1] for probe in probes]
+
+
+def _of_its_own() -> None:
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a script's `&` ignores; Prefect's worker ends by nothing else
 
 
 def end_with_parent() -> None:
