@@ -35,7 +35,7 @@ def inspect(
     def flush() -> None:
         kept.extend(waiting)
         fresh = pa.concat_tables([OUTCOMES.empty_table(), *waiting])
-        memory.add(lasting(fresh))
+        memory.add(_lasting(fresh))
         waiting.clear()
 
     try:
@@ -110,7 +110,7 @@ def _with_findings(asked: pa.Table, found: list[dict]) -> pa.Table:
     return pa.table([*asked.columns[:4], *columns], OUTCOMES)
 
 
-def lasting(outcomes: pa.Table) -> pa.Table:
+def _lasting(outcomes: pa.Table) -> pa.Table:
     """Those that another look would find too."""
     codes = outcomes["code"].to_pylist()
     return outcomes.filter(pa.array([code is None or CODES[code].lasting for code in codes], pa.bool_()))

@@ -24,7 +24,7 @@ class RowsToInspect(Spec):
 
 
 class InspectedRows(Ref):
-    """What was found; the digest names a table with the schema OUTCOMES."""
+    """What was found of sound images; the digest names a table with the schema OUTCOMES."""
 
     dataset: str
 
@@ -58,7 +58,8 @@ def inspect(source: Source, piece: RowsToInspect, progress: Progress | None = No
     outcomes = inspection_images.inspect(
         rows.take(ours), blank.take(ours), source, inspector.known_bytes, memory, _from(piece.start, progress)
     )
-    found = store.write_table(inspection_images.lasting(outcomes), stage="inspect_rows", source=source.name)
+    sound = outcomes.filter(outcomes["code"].is_null())  # what is refused may be asked for again, this is kept
+    found = store.write_table(sound, stage="inspect_rows", source=source.name)
     return InspectedRows(digest=found, dataset=piece.dataset)
 
 

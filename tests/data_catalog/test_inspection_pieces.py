@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_catalog import inspection_pieces
+from data_catalog import inspection_pieces, store
 from data_catalog.places import home
 from tests.data_catalog.conftest import aged, encoded
 from tests.data_catalog.test_inspection import looked, seen, source  # noqa: F401 fixtures
@@ -64,7 +64,9 @@ def test_pieces_of_other_data_are_refused(source):  # noqa: F811
 def test_a_broken_image_is_refused_by_the_scan_as_ever(source, monkeypatch):  # noqa: F811
     Path(source.data, "3.png").write_bytes(b"no image")
     aged(Path(source.data))
-    inspection_pieces.remember(source, inspected(source, monkeypatch)[1])
+    found = inspected(source, monkeypatch)[1]
+    assert sum(store.read_table(some.digest).num_rows for some in found) == 5  # what is refused may be looked at again
+    inspection_pieces.remember(source, found)
     (raw,) = source.scan()
     refused = source.read(raw)[1].to_pylist()
     assert [row["id"] for row in refused] == ["ALL/train/3.png"]
