@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from data_catalog.files import absolute, is_url
-from data_catalog.object_storage import checked_url
+from data_catalog.object_storage import checked_place
 from data_catalog.places import home
 from data_catalog.redaction import has_password
 from data_catalog.refs import Spec
@@ -78,9 +78,7 @@ def _checked_data(data: str | None, index: str) -> str:
                 "DuckLake, one that every process with this EVERGREEN_CATALOG can reach"
             )
         return f"{index}.files/"
-    if not is_url(data):
-        return f"{absolute(data)}/"
-    url = checked_url(data, "EVERGREEN_CATALOG_DATA")
-    if not url.startswith("s3://"):
-        raise ValueError(f"EVERGREEN_CATALOG_DATA is {url!r}: a DuckLake keeps its files in a folder, or at s3://")
-    return f"{url}/"
+    where = checked_place(data, "EVERGREEN_CATALOG_DATA")
+    if is_url(where) and not where.startswith("s3://"):
+        raise ValueError(f"EVERGREEN_CATALOG_DATA is {where!r}: a DuckLake keeps its files in a folder, or at s3://")
+    return f"{where}/"

@@ -64,13 +64,17 @@ def tables(source: "Source", raw: "RawDataset") -> Look:
     if look and look.digest == raw.digest and look.is_stored():
         return look
     inspector = Inspector(source)
-    listing = next((each for each in source.listings() if each.dataset == raw.dataset), None)
-    if listing is None:
+    if (listing := listing_of(source, raw.dataset)) is None:
         raise ValueError(f"{raw.dataset} is no longer in source {source.name!r} at {source.root()}; scan it again")
     look = inspector.look(listing)
     if look.digest != raw.digest:
         raise ValueError(f"{raw.dataset} in {source.root()} changed since it was scanned; scan and ingest it again")
     return look
+
+
+def listing_of(source: "Source", dataset: str) -> "Listing | None":
+    """What lies there of one dataset, None if it is gone."""
+    return next((each for each in source.listings() if each.dataset == dataset), None)
 
 
 def read(source: "Source", raw: "RawDataset") -> tuple[pa.Table, pa.Table]:
@@ -182,8 +186,8 @@ class Inspector:
         rows = self.source.candidates(listing).rows.combine_chunks()
         blank = self._blank(listing, rows)
         known = Memory.of(self.source.name, listing.dataset).outcomes().combine_chunks()
-        settled = pc.invert(pc.fill_null(pc.starts_with(blank["version"], UNTRUSTED), True)).combine_chunks()
-        to_read = pc.and_(pc.and_(_remembered(blank, known).is_null(), blank["code"].is_null()), settled)
+        is_new = pc.and_(_remembered(blank, known).is_null(), blank["code"].is_null())
+        to_read = pc.and_(is_new, pc.invert(_may_repeat(blank)))
         return rows, blank, np.flatnonzero(to_read.to_numpy())
 
     def _accepted(self, ids: pa.Array, outcomes: pa.Table) -> pa.ChunkedArray:
@@ -202,9 +206,13 @@ def last_at(memory: Memory, fingerprint: str) -> Look | None:
 
 def _remembered(blank: pa.Table, known: pa.Table) -> pa.Array:
     """Which row of `known` tells of each image, null where none does or its file may have changed unseen."""
-    may_repeat = pc.starts_with(blank["version"], UNTRUSTED).combine_chunks()
     at = pc.index_in(places_of(blank), value_set=places_of(known))
-    return pc.if_else(pc.fill_null(may_repeat, True), pa.scalar(None, pa.int32()), at)
+    return pc.if_else(_may_repeat(blank), pa.scalar(None, pa.int32()), at)
+
+
+def _may_repeat(blank: pa.Table) -> pa.Array:
+    """Whether the file of each image may change without another version."""
+    return pc.fill_null(pc.starts_with(blank["version"], UNTRUSTED).combine_chunks(), True)
 
 
 def _versions(listing: "Listing") -> str:

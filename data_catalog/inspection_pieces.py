@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from data_catalog import inspection_images, store
-from data_catalog.inspection import Inspector, last_at
+from data_catalog.inspection import Inspector, last_at, listing_of
 from data_catalog.inspection_memory import Memory
 from data_catalog.refs import DIGEST, Ref, Spec
 from data_catalog.sources.base import Progress, Source
@@ -49,7 +49,7 @@ def cut(source: Source, size: int) -> list[RowsToInspect]:
 def inspect(source: Source, piece: RowsToInspect, progress: Progress | None = None) -> InspectedRows:
     """Read and check the images of a piece; raises ValueError if other data lies there by now."""
     inspector = Inspector(source)
-    listing = next((each for each in source.listings() if each.dataset == piece.dataset), None)
+    listing = listing_of(source, piece.dataset)
     if listing is None or inspector.fingerprint(listing) != piece.fingerprint:
         raise ValueError(f"{piece.dataset} in {source.root()} changed while it was looked at; run it again")
     rows, blank, unread = inspector.unread(listing)

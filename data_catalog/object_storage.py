@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from data_catalog.file_stats import FileStat, remote_stat
-from data_catalog.files import driver_of, settings_of, shown
+from data_catalog.files import absolute, driver_of, is_url, settings_of, shown
 from data_catalog.outage import Outage
 from data_catalog.patience import is_final, is_no_range, is_there_already, limit, patiently
 
@@ -51,6 +51,11 @@ def checked_url(url: str, name: str) -> str:
         raise ValueError(f"{name} is {url!r}, expected a folder, or a bucket such as s3://bucket/folder; "
                          f"known are {', '.join(f'{each}://' for each in SCHEMES)}")  # fmt: skip
     return url.rstrip("/")
+
+
+def checked_place(text: str, name: str) -> str:
+    """A folder or a URL, whole and without a slash at its end; raises ValueError as `checked_url` does."""
+    return checked_url(text, name) if is_url(text) else absolute(text)
 
 
 class ObjectStorage:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_catalog import in_use, ledger, presence, shared_files, store
-from data_catalog.files import absolute
+from data_catalog.object_storage import checked_place
 from data_catalog.outage import Outage
 from data_catalog.places import results_root, results_url, store_root, store_url
 from data_catalog.refs import Spec
@@ -48,12 +48,22 @@ class Place(NamedTuple):
         return cls(store_url() or str(store_root()), results_url() or str(results_root()))
 
 
+class Found(NamedTuple):
+    """An artifact with its verified file, and its manifests by name."""
+
+    digest: str
+    file: Path
+    told: dict[str, bytes]
+
+
 def copy(target: Place, progress: Progress | None = None) -> Copied:
     """Give `target` all that the store of this environment holds, and its result records if it has a place for them.
 
-    Raises ValueError if the target is the same or has ledgers that went another way, Outage while runs are at work.
+    Raises ValueError if the target is no place, the same, or has ledgers that went another way; Outage while runs are
+    at work.
     """
-    source, target = Place.here(), Place(absolute(target.store), target.results and absolute(target.results))
+    source = Place.here()
+    target = Place(*(place and checked_place(place, "the place to copy to") for place in target))
     if twice := {source.store, source.results} & {target.store, target.results}:
         raise ValueError(f"{', '.join(map(str, twice))} is where the store or its results are: name another place")
     with _in_peace(source), _at(target), in_use.in_use():
@@ -61,9 +71,9 @@ def copy(target: Place, progress: Progress | None = None) -> Copied:
             ledgers = {name: ledger.entries(name) for name in ledger.names()}
         for name, entries in ledgers.items():
             _missing(target, name, entries, ledger.entries(name))  # before anything is copied
-        artifacts, size, lost = _copy_artifacts(source, target, progress)
-        _copy_files(source, target, store_root, POINTERS)
-        results = _copy_files(source, target, results_root, {"": "*"}) if target.results else None
+        artifacts, size, lost = _copy_artifacts(source, progress)
+        _copy_files(source, store_root, POINTERS)
+        results = _copy_files(source, results_root, {"": "*"}) if target.results else None
         for name, entries in ledgers.items():
             ledger.extend(name, partial(_missing, target, name, entries))
     counted = {name: len(entries) for name, entries in sorted(ledgers.items())}
@@ -109,36 +119,37 @@ def _missing(target: Place, name: str, entries: list[dict], found: list[dict]) -
     return entries[len(found) :]
 
 
-def _copy_artifacts(source: Place, target: Place, progress: Progress | None) -> tuple[int, int, list[str]]:
-    """How many artifacts the target has of the source, their bytes, and why others were not copied."""
+def _copy_artifacts(source: Place, progress: Progress | None) -> tuple[int, int, list[str]]:
+    """How many artifacts this environment's store has of the source, their bytes, and why others were not copied."""
     with _at(source):
         digests = sorted(store.stored_digests())
     sizes, lost = [], []
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="copy") as pool:
         for start in range(0, len(digests), BATCH):
             with _at(source):
-                found = [_found(digest, lost) for digest in digests[start : start + BATCH]]
-            sizes += pool.map(lambda given: _adopted(*given), filter(None, found))
+                found = list(pool.map(_found, digests[start : start + BATCH]))
+            lost += [damage for damage in found if isinstance(damage, str)]
+            sizes += pool.map(_adopted, (some for some in found if isinstance(some, Found)))
             if progress:
                 progress("artifacts", (start + len(found)) / len(digests))
     return len(sizes), sum(sizes), lost
 
 
-def _found(digest: str, lost: list[str]) -> tuple[str, Path, dict[str, bytes]] | None:
-    """An artifact with its verified file and its manifests; None if it is damaged, which is added to `lost`."""
+def _found(digest: str) -> Found | str:
+    """An artifact of this environment's store; what is wrong with it if it is damaged."""
     try:
-        return digest, store.locate(digest), {path.name: path.read_bytes() for path in store.manifests(digest)}
+        told = {path.name: path.read_bytes() for path in store.manifests(digest)}
+        return Found(digest, store.locate(digest), told)
     except MissingArtifact as error:
-        lost.append(str(error))
-        return None
+        return str(error)
 
 
-def _adopted(digest: str, file: Path, told: dict[str, bytes]) -> int:
-    store.adopt(digest, file, told)
-    return file.stat().st_size
+def _adopted(some: Found) -> int:
+    store.adopt(*some)
+    return some.file.stat().st_size
 
 
-def _copy_files(source: Place, target: Place, root: Callable[[], Path], wanted: dict[str, str]) -> int:
+def _copy_files(source: Place, root: Callable[[], Path], wanted: dict[str, str]) -> int:
     """How many small files of some folders were copied."""
     with _at(source):
         paths = [path for folder, pattern in wanted.items() for path in shared_files.below(root() / folder, pattern)]

@@ -21,14 +21,9 @@ def copy_store(
 
     Example: evergreen store copy s3://bucket/evergreen/store --results s3://bucket/evergreen/results
     """
-    from data_catalog.files import is_url
-    from data_catalog.object_storage import checked_url
+    from data_catalog.disk import spoken
     from data_catalog.store_copy import Place, copy
-    from flows.housekeeping import megabytes
 
-    for place in filter(None, (target, results)):
-        if is_url(place):
-            checked_url(place, "the place to copy to")
     with progress_bar("looking") as progress:
         done = copy(Place(target, results), progress)
     if json_output:
@@ -36,7 +31,7 @@ def copy_store(
     else:
         entries = ", ".join(f"{name} {count}" for name, count in done.ledgers.items()) or "none"
         records = "" if done.results is None else f"; {done.results} result records"
-        typer.echo(f"{done.target} has {done.artifacts} artifacts ({megabytes(done.size)}) of {done.source}; "
+        typer.echo(f"{done.target} has {done.artifacts} artifacts ({spoken(done.size)}) of {done.source}; "
                    f"entries of ledgers: {entries}{records}")  # fmt: skip
         for line in done.lost:
             typer.echo(f"not copied: {line}", err=True)

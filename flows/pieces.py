@@ -31,7 +31,7 @@ def caption(dataset: DatasetRef, captioner: AnyCaptioner) -> PrefectFuture[Capti
     """What a captioner writes about the images of a dataset, which is asked for."""
     size, said = images_of_a_task(), captioner.identity()
     pieces = []
-    if size and not caption_dataset.is_known(dataset, captioner, said):
+    if size and captioner.asked_together() and not caption_dataset.is_known(dataset, captioner, said):
         ends = captions.cut(dataset, captioner, size)
         pieces = [caption_rows.submit(dataset, captioner, said, start, stop) for start, stop in ends]
     return caption_dataset.submit(dataset, captioner, said, pieces)

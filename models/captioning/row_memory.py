@@ -101,9 +101,13 @@ def stored(heard: Answers, **origin: object) -> AnswersRef:
     """Answers as a table of the store, sorted: equal answers are equal bytes."""
     rows = sorted((name, key, *said) for name, answers in heard.items() for key, said in answers.items())
     schema = pa.schema([("captioner", pa.string()), *MEMORY])
+    return AnswersRef(digest=store.write_table(_table(rows, schema), **origin))
+
+
+def _table(rows: Sequence[tuple], schema: pa.Schema) -> pa.Table:
     columns = zip(*rows, strict=True) if rows else [[] for _ in schema]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    return AnswersRef(digest=store.write_table(pa.table(arrays, schema=schema), **origin))
+    return pa.table(arrays, schema=schema)
 
 
 _given: ContextVar[Answers] = ContextVar("given_answers", default={})  # noqa: B039 never changed
@@ -141,12 +145,9 @@ class RowMemory:
 
     def _flush(self) -> None:
         if self._fresh:
-            rows = [[key, *said] for key, said in self._fresh.items()]
-            columns = [
-                pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), MEMORY, strict=True)
-            ]
+            rows = [(key, *said) for key, said in self._fresh.items()]
             with replacing(self.folder / f"{uuid.uuid4().hex}.parquet") as path:
-                pq.write_table(pa.table(columns, schema=MEMORY), path, compression="zstd")
+                pq.write_table(_table(rows, MEMORY), path, compression="zstd")
         self._fresh, self._flushed = {}, time.monotonic()
 
     def _tables(self) -> Iterator[pa.Table]:
